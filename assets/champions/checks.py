@@ -1,0 +1,41 @@
+"""Asset checks on `champions`: the gate's word, and that what serves is whole."""
+
+import pyarrow.compute as pc
+from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, AssetKey, asset_check
+
+from assets.champions.gate import decide
+from assets.evaluation.incumbent import CHAMPIONS, published_champion
+from assets.evaluation.judge import latest_evaluation
+from assets.models.store import MODELS
+from resources.lake import Lake
+from resources.mlflow import Mlflow
+from resources.settings import Settings
+
+
+def champions_checks(settings: Settings) -> list[AssetChecksDefinition]:
+    """The checks of `<name>/champions`."""
+    key = AssetKey([settings.name, CHAMPIONS])
+
+    @asset_check(asset=key, description="The gate let the last evaluated fleet through.")
+    def gate(lake: Lake) -> AssetCheckResult:
+        judged = latest_evaluation(lake)
+        assert judged is not None, "the check runs after an evaluation"
+        decision = decide(judged.record)
+        # a refusal is the gate at work: what served before goes on serving, forecasts are still made
+        severity, metadata = AssetCheckSeverity.WARN, {"reasons": list(decision.reasons)}
+        return AssetCheckResult(passed=decision.promote, severity=severity, metadata=metadata)
+
+    @asset_check(asset=key, blocking=True, description="Each segment is served once, and every serving model is there.")
+    def segments_accounted_for(lake: Lake, mlflow: Mlflow) -> AssetCheckResult:
+        serving = published_champion(lake, mlflow)
+        if serving is None:
+            return AssetCheckResult(passed=True, metadata={"version": "none: the baseline serves"})
+        table = lake.table(MODELS)
+        present = {file.removeprefix(f"{table.uri}/") for file in table.files()}
+        used = serving.listing.filter(pc.equal(serving.listing["chosen"], "segment"))["shard"]
+        lost = sorted(set(used.unique().to_pylist()) - present)
+        segments = serving.listing["segment"]
+        passed = not lost and len(segments) == len(segments.unique())
+        return AssetCheckResult(passed=passed, metadata={"segments": len(segments), "lost shards": lost[:10]})
+
+    return [gate, segments_accounted_for]

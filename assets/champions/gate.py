@@ -1,0 +1,36 @@
+"""The gate: whether a challenger fleet replaces the one that serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Promoted or refused, and why."""
+
+    promote: bool
+    reasons: tuple[str, ...]
+
+
+def decide(evaluation: dict[str, Any]) -> Decision:
+    """Promotes unless the holdout says that the fleet is worse, in total, than the incumbent or the baseline.
+
+    Judged is what would serve: each segment's model or baseline as chosen on the fold before the holdout.
+    """
+    sums, errors, metric = evaluation["compared"], evaluation["errors"], evaluation["metric"]
+    if not evaluation["rows"]:
+        return Decision(False, ("the holdout has no labelled row: nothing can be judged",))
+    worse = [
+        f"{metric} {_shown(errors['served'])} is worse than the {rival}'s {_shown(errors[rival])}"
+        for rival in ("incumbent", "baseline")
+        if sums.get(rival) is not None and sums["served"] > sums[rival]
+    ]
+    if worse:
+        return Decision(False, tuple(worse))
+    return Decision(True, (f"{metric} {_shown(errors['served'])} is not worse than incumbent and baseline",))
+
+
+def _shown(error: float | None) -> str:
+    return "undefined" if error is None else f"{error:.4f}"

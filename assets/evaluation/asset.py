@@ -1,0 +1,120 @@
+"""`evaluation`: challenger, incumbent and baseline on the same holdout, per segment and in total."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from dagster import AssetExecutionContext, AssetKey, AssetsDefinition, DataVersion, MaterializeResult, MetadataValue, asset
+
+from assets.evaluation.incumbent import published_champion
+from assets.evaluation.judge import CODE_VERSION, EVALUATION, Evaluation, evaluate
+from assets.evaluation.report import (
+    error_table,
+    scatter_plot,
+    segment_errors,
+    totals_plot,
+    worst_segments,
+    write_report,
+)
+from assets.features.publish import current_features
+from assets.models.asset import SEGMENT_MODELS
+from assets.models.store import Training, latest_training
+from assets.presentation import column_schema, mistakes_explained, plot, previous_metadata, table
+from resources.lake import Lake
+from resources.mlflow import Mlflow
+from resources.settings import Settings
+from resources.spark import Spark
+
+MLFLOW_RUN_TAG = "mlflow/run_id"
+
+
+def evaluation_asset(settings: Settings) -> AssetsDefinition:
+    """The asset `<name>/evaluation` of a fleet."""
+
+    @asset(
+        name=EVALUATION,
+        key_prefix=settings.name,
+        deps=[AssetKey([settings.name, SEGMENT_MODELS])],
+        description="Challenger, incumbent and baseline on the fleet's last periods, which no judged model has seen.",
+        group_name=settings.name,
+        owners=[settings.owner],
+        kinds={"spark", "mlflow"},
+        tags={"stage": "evaluation"},
+        code_version=CODE_VERSION,
+    )
+    def evaluation(context: AssetExecutionContext, lake: Lake, spark: Spark, mlflow: Mlflow) -> MaterializeResult:
+        with mistakes_explained():
+            features, training = current_features(lake), latest_training(lake)
+            assert training is not None, "segment_models comes first"
+            champion = published_champion(lake, mlflow)
+            judged, is_new = evaluate(lake, spark, settings, features, training, champion)
+        errors = {name: error for name, error in judged.record["errors"].items() if error is not None}
+        shown = ", ".join(f"{name} {error:.4f}" for name, error in errors.items())
+        context.log.info(f"evaluation: {judged.record['metric']} {shown}" + ("" if is_new else ", unchanged"))
+        rows = lake.table(EVALUATION).arrow(version=judged.version)
+        version = f"{judged.digest}-{judged.record['champion_version'] or 0}"
+        seen = None if is_new else previous_metadata(context, context.asset_key, version)
+        if seen is None:
+            seen = _metadata(context, lake, mlflow, settings, training, judged, rows)
+        return MaterializeResult(metadata=seen, data_version=DataVersion(version))
+
+    return evaluation
+
+
+def _metadata(
+    context: AssetExecutionContext,
+    lake: Lake,
+    mlflow: Mlflow,
+    settings: Settings,
+    training: Training,
+    judged: Evaluation,
+    rows: pa.Table,
+) -> dict[str, object]:
+    record, errors = judged.record, segment_errors(rows)
+    report = write_report(lake, settings.name, record, rows, context.run_id)
+    _log_to_mlflow(context, mlflow, training, record, rows, lake)
+    numbers = {f"{record['metric']} of {name}": error for name, error in record["errors"].items() if error is not None}
+    return {
+        **numbers,
+        "holdout": f"{record['holdout']['start']} to {record['holdout']['end']}",
+        "dagster/row_count": len(rows),
+        "segments": len(rows),
+        "segments judged": len(errors),
+        "candidates": table(error_table(record)),
+        "worst segments": table(worst_segments(errors)),
+        "error by segment": plot(scatter_plot(errors)),
+        "total error": plot(totals_plot(record)),
+        "report": MetadataValue.url(f"file://{report}") if "://" not in report else MetadataValue.url(report),
+        "mlflow run": mlflow.run_url(),
+        "cut-offs": MetadataValue.json({k: v for k, v in record.items() if k.endswith("through") or k == "holdout_from"}),
+        "dagster/column_schema": column_schema(rows.schema),
+        "dagster/uri": MetadataValue.path(lake.table(EVALUATION).uri),
+    }
+
+
+def _log_to_mlflow(
+    context: AssetExecutionContext,
+    mlflow: Mlflow,
+    training: Training,
+    record: dict[str, Any],
+    rows: pa.Table,
+    lake: Lake,
+) -> None:
+    import pyarrow.parquet as pq
+
+    run = mlflow.run()
+    recipe = training.recipe.model_dump(exclude={"categories", "kinds", "model"})
+    run.log_params({name: str(value)[:6000] for name, value in {**recipe, **training.recipe.model}.items()})
+    counts = {f"segments_{status}": count for status, count in training.record["counts"].items()}
+    metrics = {f"{record['metric']}_{name}": error for name, error in record["errors"].items()}
+    run.log_metrics({name: float(value) for name, value in {**counts, **metrics}.items() if value is not None})
+    run.set_tags({"fleet": mlflow.experiment, "dagster_run_id": context.run_id, "training": training.id})
+    with tempfile.TemporaryDirectory() as folder:
+        segments = Path(folder) / "segments.parquet"
+        pq.write_table(rows, segments)
+        run.log_artifact(str(segments))
+        page = Path(folder) / "evaluation.html"
+        page.write_bytes(lake.read_file("reports/evaluation.html") or b"")
+        run.log_artifact(str(page))
+    context.instance.add_run_tags(context.run_id, {MLFLOW_RUN_TAG: run.active_run().info.run_id})

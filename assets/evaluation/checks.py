@@ -1,0 +1,44 @@
+"""Asset checks on `evaluation`: every segment judged or accounted for, the comparison clean, the models worth it."""
+
+from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, AssetKey, asset_check
+
+from assets.evaluation.judge import EVALUATION, latest_evaluation
+from assets.features.publish import SEGMENTS, current_features
+from assets.raw.parse import KEY
+from resources.lake import Lake
+from resources.settings import Settings
+
+
+def evaluation_checks(settings: Settings) -> list[AssetChecksDefinition]:
+    """The checks of `<name>/evaluation`."""
+    key = AssetKey([settings.name, EVALUATION])
+
+    @asset_check(asset=key, blocking=True, description="Every segment of the features is in the evaluation, once.")
+    def segments_accounted_for(lake: Lake) -> AssetCheckResult:
+        version = current_features(lake).record["segments_version"]
+        found = set(lake.table(SEGMENTS).arrow(columns=[KEY], version=version)[KEY].to_pylist())
+        listed = lake.table(EVALUATION).arrow(columns=["segment"])["segment"].to_pylist()
+        missing = sorted(found - set(listed))
+        passed = not missing and len(listed) == len(set(listed))
+        return AssetCheckResult(passed=passed, metadata={"segments": len(listed), "missing": missing[:10]})
+
+    @asset_check(asset=key, blocking=True, description="No judged model was trained or selected on holdout rows.")
+    def comparison_clean(lake: Lake) -> AssetCheckResult:
+        judged = latest_evaluation(lake)
+        assert judged is not None, "the check runs after an evaluation"
+        record = judged.record
+        names = ("judged_through", "selected_through", "incumbent_judged_through", "incumbent_selected_through")
+        late = {n: record[n] for n in names if record[n] is not None and record[n] > record["holdout_from"]}
+        metadata = {"holdout begins after": record["holdout_from"], **{name: record[name] for name in names if record[name]}}
+        return AssetCheckResult(passed=not late, metadata=metadata)
+
+    @asset_check(asset=key, description="The new models beat the baseline in total.")
+    def challenger_against_baseline(lake: Lake) -> AssetCheckResult:
+        judged = latest_evaluation(lake)
+        assert judged is not None, "the check runs after an evaluation"
+        sums = judged.record["compared"]
+        passed = bool(judged.record["rows"]) and sums["challenger"] <= sums["baseline"]
+        errors = {name: error for name, error in judged.record["errors"].items() if error is not None}
+        return AssetCheckResult(passed=passed, severity=AssetCheckSeverity.WARN, metadata=errors)
+
+    return [segments_accounted_for, comparison_clean, challenger_against_baseline]

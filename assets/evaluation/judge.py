@@ -1,0 +1,237 @@
+"""Judging a training: the challenger fleet against the incumbent and the baseline, per segment and in total."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assets.code_version import code_version, version_of
+from assets.evaluation.compare import JUDGED, JudgeTask, ModelGroup, chosen_segments, judge_bucket
+from assets.evaluation.incumbent import Champion
+from assets.features.publish import SEGMENTS, FeatureSet
+from assets.features.rebuild import BucketFiles, committed_files, files_for
+from assets.models.error_sums import metric_of, totals
+from assets.models.shard import BASELINE, SKIPPED
+from assets.models.spread import spread
+from assets.models.store import LISTING, ShardPart, Training, listing_of, shards_by_bucket, trainings
+from assets.raw.parse import KEY, PERIOD
+from assets.raw.recipe import Recipe
+from resources.lake import Lake
+from resources.problems import InputError
+from resources.settings import Settings
+from resources.spark import Spark, quoted
+
+EVALUATION = "evaluation"
+CODE_VERSION = code_version("assets.evaluation.compare", "assets.models.error_sums", "assets.models.baseline")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A committed evaluation; its table has a row a segment: the challenger's listing and everybody's error sums."""
+
+    version: int
+    record: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Data version: equal for equal candidates, rows and code."""
+        return self.record["digest"]
+
+
+def latest_evaluation(lake: Lake) -> Evaluation | None:
+    """The evaluation committed last."""
+    table = lake.table(EVALUATION)
+    version = table.version()
+    return None if version is None else Evaluation(version, table.record())
+
+
+def evaluate(
+    lake: Lake, spark: Spark, settings: Settings, features: FeatureSet, training: Training, champion: Champion | None
+) -> tuple[Evaluation, bool]:
+    """Commits the comparison of a training with the champion and the baseline; gives it and whether it is new."""
+    last = latest_evaluation(lake)
+    digest = version_of(training.id, features.digest, training.recipe.metric, CODE_VERSION)
+    if last and last.digest == digest and _still_holds(last, champion):
+        return last, False
+    challenger = challenger_listing(lake, features, training, champion)
+    incumbent, why_not = _comparable(lake, features, training.recipe, champion)
+    sums = _judge(lake, spark, settings, features, training, challenger, incumbent)
+    table = challenger.join(sums, "segment", join_type="left outer").sort_by("segment")
+    record = _record(digest, features, training, incumbent, why_not, table)
+    record["champion_version"] = champion.version if champion else None
+    with lake.table(EVALUATION).staging() as staging:
+        _write(table, f"{staging.uri}/evaluation.parquet")
+        version = lake.table(EVALUATION).commit(staging, table.schema, record)
+    return Evaluation(version, record), True
+
+
+def _still_holds(last: Evaluation, champion: Champion | None) -> bool:
+    """Whether nothing was promoted since, or just the fleet that was judged."""
+    version = champion.version if champion else None
+    judged_itself = champion is not None and champion.tags.get("evaluation") == last.digest
+    return last.record["champion_version"] == version or judged_itself
+
+
+def challenger_listing(
+    lake: Lake, features: FeatureSet, training: Training, champion: Champion | None
+) -> pa.Table:
+    """A row (see `LISTING`) for every segment: as just trained, else as the champion has it, else by baseline."""
+    fresh = listing_of(lake, training)
+    known = lake.table(SEGMENTS).arrow(columns=[KEY, "fleet_bucket"], version=features.record["segments_version"])
+    parts = [fresh]
+    if champion is not None and not training.covers_all:
+        older = champion.listing.select(LISTING.names).cast(LISTING)
+        older = older.filter(pc.is_in(older["segment"], known[KEY].combine_chunks()))
+        parts.append(older.filter(pc.invert(pc.is_in(older["segment"], fresh["segment"].combine_chunks()))))
+    listed = pa.concat_tables(parts)
+    absent = known.filter(pc.invert(pc.is_in(known[KEY], listed["segment"].combine_chunks())))
+    rest = {
+        "segment": absent[KEY],
+        "bucket": absent["fleet_bucket"].cast(pa.int32()),
+        "status": pa.array([SKIPPED] * len(absent)),
+        "reason": pa.array(["not trained yet"] * len(absent), pa.string()),
+        "chosen": pa.array([BASELINE] * len(absent), pa.string()),
+    }
+    blank = [rest.get(field.name, pa.nulls(len(absent), field.type)) for field in LISTING]
+    return pa.concat_tables([listed, pa.Table.from_arrays(blank, schema=LISTING)])
+
+
+def _comparable(
+    lake: Lake, features: FeatureSet, recipe: Recipe, champion: Champion | None
+) -> tuple[Champion | None, str | None]:
+    """The incumbent, or why it cannot be compared cleanly on this holdout."""
+    if champion is None:
+        return None, "no fleet served before"
+    known = trainings(lake)
+    recipes = [known[identity].recipe for identity in champion.trainings if identity in known]
+    if any(theirs.problem_digest != recipe.problem_digest for theirs in recipes):
+        return None, "it answers another question: segment, time, label or frequency changed"
+    holdout_from = features.profile.last_period - recipe.holdout
+    cut_offs = [pc.max(champion.listing[name]).as_py() for name in ("judged_through", "selected_through")]
+    if any(cut_off is not None and cut_off > holdout_from for cut_off in cut_offs):
+        return None, "its twins were trained or selected on rows of this holdout"
+    return champion, None
+
+
+def _judge(
+    lake: Lake,
+    spark: Spark,
+    settings: Settings,
+    features: FeatureSet,
+    training: Training,
+    challenger: pa.Table,
+    incumbent: Champion | None,
+) -> pa.Table:
+    recipe, last = training.recipe, features.profile.last_period
+    files = committed_files(lake, features)
+    with ExitStack() as stack:
+        challengers = model_groups(stack, lake, spark, settings, features, challenger)
+        incumbents = model_groups(stack, lake, spark, settings, features, incumbent.listing) if incumbent else None
+        chosen = chosen_segments(challenger)
+        incumbent_chosen = chosen_segments(incumbent.listing) if incumbent else frozenset()
+        tasks = [
+            JudgeTask(
+                bucket,
+                own,
+                challengers.get(bucket, ()),
+                chosen,
+                None if incumbents is None else incumbents.get(bucket, ()),
+                incumbent_chosen,
+            )
+            for bucket, own in files.items()
+        ]
+        mean = fleet_mean(spark, files, recipe.label, last - recipe.holdout)
+        work = partial(judge_bucket, recipe=recipe, last=last, otherwise=mean)
+        return spread(spark, tasks, work, JUDGED)
+
+
+def model_groups(
+    stack: ExitStack, lake: Lake, spark: Spark, settings: Settings, features: FeatureSet, listing: pa.Table
+) -> dict[int, tuple[ModelGroup, ...]]:
+    """A listing's models by bucket, each with feature files that fit its recipe (kept while `stack` is open).
+
+    A training whose columns the table no longer has is left out: its segments fall back to the baseline.
+    """
+    known = trainings(lake)
+    groups: dict[int, tuple[ModelGroup, ...]] = {}
+    for identity in sorted(key for key in listing["training"].unique().to_pylist() if key in known):
+        recipe = known[identity].recipe
+        try:
+            files: BucketFiles = stack.enter_context(files_for(lake, spark, settings, features, recipe))
+        except InputError:
+            continue
+        mine = listing.filter(pc.equal(listing["training"], identity))
+        for bucket, parts in shards_by_bucket(lake, mine).items():
+            if bucket in files:
+                group = ModelGroup(recipe, files[bucket], tuple[ShardPart, ...](parts))
+                groups[bucket] = (*groups.get(bucket, ()), group)
+    return groups
+
+
+def fleet_mean(spark: Spark, files: BucketFiles, label: str, through: int) -> float:
+    """Mean label of the whole fleet up to a period: the forecast where nothing is known of a segment."""
+    frame = spark.session().read.parquet(*[file for own in files.values() for file in own])
+    row = frame.where(f"{PERIOD} <= {through}").selectExpr(f"avg({quoted(label)})").first()
+    return float(row[0]) if row and row[0] is not None else 0.0
+
+
+def _record(
+    digest: str,
+    features: FeatureSet,
+    training: Training,
+    incumbent: Champion | None,
+    why_not: str | None,
+    table: pa.Table,
+) -> dict[str, Any]:
+    recipe, profile = training.recipe, features.profile
+    calendar_times = recipe.calendar.times(profile.first_time, profile.last_label)
+    summed = totals(table)
+    errors = {c: metric_of(recipe.metric, summed, c) for c in ("challenger", "incumbent", "baseline", "served")}
+    return {
+        "digest": digest,
+        "training": training.id,
+        "metric": recipe.metric,
+        "errors": errors,
+        "bias": {c: metric_of("bias", summed, c) for c in errors},
+        "rows": summed["count"],
+        "compared": _comparable_sums(recipe.metric, summed, bool(incumbent)),
+        "incumbent_version": incumbent.version if incumbent else None,
+        "incumbent_left_out": why_not,
+        "holdout": {"start": str(calendar_times[-recipe.holdout]), "end": str(calendar_times[-1])},
+        "holdout_from": profile.last_period - recipe.holdout,
+        "trained_through": training.record["trained_through"],
+        "judged_through": _latest(table, "judged_through"),
+        "selected_through": _latest(table, "selected_through"),
+        "incumbent_judged_through": _latest(incumbent.listing, "judged_through") if incumbent else None,
+        "incumbent_selected_through": _latest(incumbent.listing, "selected_through") if incumbent else None,
+        "features_version": features.version,
+        "features_digest": features.digest,
+        "raw_digest": features.record["raw_digest"],
+        "recipe_digest": recipe.digest,
+    }
+
+
+def _comparable_sums(metric: str, summed: dict[str, float | None], has_incumbent: bool) -> dict[str, float | None]:
+    """Sums that rank candidates on the same rows as the metric does, and exist where the metric does not."""
+    kind = "squared" if metric == "rmse" else "absolute"
+    candidates = ["challenger", "served", "baseline", *(["incumbent"] if has_incumbent else [])]
+    return {candidate: summed[f"{candidate}_{kind}"] for candidate in candidates}
+
+
+def _latest(table: pa.Table, column: str) -> int | None:
+    return pc.max(table[column]).as_py()
+
+
+def _write(table: pa.Table, uri: str) -> None:
+    import pyarrow.parquet as pq
+
+    from resources.lake import filesystem
+
+    system, path = filesystem(uri)
+    system.create_dir(path.rsplit("/", 1)[0], recursive=True)
+    pq.write_table(table, path, filesystem=system)

@@ -1,0 +1,103 @@
+"""The evaluation as people look at it: tables, plots, and one HTML page."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+
+from assets.presentation import BLUE, GREY, ORANGE, new_figure, png
+from resources.lake import Lake
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WORST = 10
+WORST_IN_REPORT = 50
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+EXPLAINED = {
+    "challenger": "the models just trained, in every segment that has one",
+    "served": "the challenger after choosing model or baseline per segment on the fold before the holdout",
+    "incumbent": "the fleet that has served until now",
+    "baseline": "seasonal naive: the last season known at the forecast's origin",
+}
+
+
+def segment_errors(table: pa.Table) -> pd.DataFrame:
+    """A row a segment with holdout rows: WAPE of each candidate, who serves, label sum; the largest error first."""
+    frame = table.to_pandas()
+    frame = frame[frame["count"].fillna(0) > 0].copy()
+    scale = frame["label_absolute"].where(frame["label_absolute"] > 0)
+    for candidate in EXPLAINED:
+        frame[f"{candidate} wape"] = pd.to_numeric(frame[f"{candidate}_absolute"]) / scale
+    frame["serves"] = frame["chosen"]
+    frame["error above baseline"] = frame["served_absolute"] - frame["baseline_absolute"]
+    columns = ["segment", "serves", *[f"{c} wape" for c in EXPLAINED], "error above baseline", "label_absolute", "count", "reason"]
+    named = {"label_absolute": "label sum", "count": "rows"}
+    return frame.sort_values("served_absolute", ascending=False)[columns].rename(columns=named)
+
+
+def worst_segments(errors: pd.DataFrame, count: int = WORST) -> pd.DataFrame:
+    """The segments whose served error exceeds the baseline's most."""
+    return errors.sort_values("error above baseline", ascending=False).head(count)
+
+
+def error_table(record: dict[str, Any]) -> pd.DataFrame:
+    """A row a candidate: error, bias, what it is."""
+    return pd.DataFrame(
+        [
+            {"candidate": name, record["metric"]: record["errors"][name], "bias": record["bias"][name], "what it is": said}
+            for name, said in EXPLAINED.items()
+        ]
+    )
+
+
+def scatter_plot(errors: pd.DataFrame) -> Figure:
+    """Each segment's WAPE, model against baseline; below the line the model wins."""
+    figure, axes = new_figure("Error by segment on the holdout: challenger against baseline (WAPE)", 6.2, 5.2)
+    shown = errors[["baseline wape", "challenger wape", "serves"]].dropna()
+    top = float(shown[["baseline wape", "challenger wape"]].quantile(0.98).max()) if len(shown) else 1.0
+    top = top if top > 0 else 1.0
+    for serves, colour in (("segment", BLUE), ("baseline", ORANGE)):
+        part = shown[shown["serves"] == serves]
+        x, y = (part[name].astype(float).clip(upper=top) for name in ("baseline wape", "challenger wape"))
+        axes.scatter(x, y, s=10, alpha=0.55, color=colour, label=f"{serves} serves")
+    axes.plot([0, top], [0, top], color="black", lw=0.8)
+    axes.set_xlabel("baseline")
+    axes.set_ylabel("challenger")
+    axes.legend(frameon=False)
+    return figure
+
+
+def totals_plot(record: dict[str, Any]) -> Figure:
+    """Total error of each candidate."""
+    figure, axes = new_figure(f"Total {record['metric']} on the holdout, lower is better", 6.2, 2.6)
+    known = {name: error for name, error in record["errors"].items() if error is not None}
+    colours = {"served": BLUE, "challenger": BLUE, "incumbent": GREY, "baseline": ORANGE}
+    axes.barh(list(known)[::-1], list(known.values())[::-1], color=[colours[name] for name in list(known)[::-1]])
+    return figure
+
+
+def write_report(lake: Lake, name: str, record: dict[str, Any], table: pa.Table, run_id: str) -> str:
+    """Writes the HTML page of an evaluation into the lake and gives its URI."""
+    from jinja2 import Environment
+
+    template = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    errors = segment_errors(table)
+    page = template.render(
+        name=name,
+        record=record,
+        run_id=run_id,
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        totals=error_table(record).to_dict("records"),
+        worst=worst_segments(errors, WORST_IN_REPORT).to_dict("records"),
+        segments=len(table),
+        judged=len(errors),
+        served_by_model=int((errors["serves"] == "segment").sum()),
+        better=int((errors["error above baseline"] < 0).sum()),
+        plots=[png(totals_plot(record)), png(scatter_plot(errors))],
+    )
+    return lake.write_file("reports/evaluation.html", page.encode())

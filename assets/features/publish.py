@@ -1,0 +1,181 @@
+"""From the raw snapshot to committed features, quarantine and list of segments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from assets.code_version import code_version, version_of
+from assets.features.build import build_features
+from assets.features.contract import (
+    BUCKET,
+    bucket_count,
+    judged_rows,
+    quarantined_rows,
+    rows_by_reason,
+    valid_rows,
+)
+from assets.raw.ingest import RAW, read_snapshot, snapshot_profile
+from assets.raw.parse import KEY, PERIOD
+from assets.raw.profile import Profile
+from assets.raw.recipe import Recipe, recipe_of
+from resources.lake import Lake, Table
+from resources.settings import Settings
+from resources.spark import Spark, quoted
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+FEATURES, QUARANTINE, SEGMENTS = "features", "quarantine", "segments"
+MOST_CATEGORIES = 1000
+CODE_VERSION = code_version(
+    "assets.raw.parse", "assets.raw.calendar", "assets.features.contract", "assets.features.build"
+)
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """A committed feature table with what belongs to it: recipe, counts, quarantine, segments."""
+
+    version: int
+    record: dict[str, Any]
+    is_new: bool
+
+    @property
+    def digest(self) -> str:
+        """Data version: equal for equal rows, recipe and code."""
+        return self.record["digest"]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that shaped the columns."""
+        return Recipe.model_validate(self.record["recipe"])
+
+    @property
+    def profile(self) -> Profile:
+        """What the snapshot behind it is like."""
+        return Profile.from_json(self.record["profile"])
+
+    @property
+    def buckets(self) -> int:
+        """How many buckets the segments are spread over."""
+        return self.record["buckets"]
+
+
+def current_features(lake: Lake) -> FeatureSet:
+    """The committed feature set.
+
+    Raises:
+        FileNotFoundError: none was committed yet.
+    """
+    table = lake.table(FEATURES)
+    version = table.version()
+    if version is None:
+        raise FileNotFoundError("no features were built yet: run the weekly cycle first")
+    return FeatureSet(version, table.record(), False)
+
+
+def current_recipe(lake: Lake, spark: Spark, settings: Settings) -> Recipe:
+    """Today's recipe: the settings completed by the last snapshot, with the categories of the features."""
+    recipe = recipe_of(settings, snapshot_profile(lake, spark, settings))
+    categories = current_features(lake).recipe.categories if lake.table(FEATURES).exists() else {}
+    return recipe.model_copy(update={"categories": categories})
+
+
+def publish_features(lake: Lake, spark: Spark, settings: Settings) -> FeatureSet:
+    """Commits quarantine, segments and, last, the features of the current snapshot; nothing if they exist already."""
+    from pyspark import StorageLevel
+
+    raw = lake.table(RAW)
+    profile = snapshot_profile(lake, spark, settings)
+    recipe = recipe_of(settings, profile)
+    digest = version_of(raw.record()["digest"], recipe.features_digest, CODE_VERSION)
+    table = lake.table(FEATURES)
+    if table.record().get("digest") == digest:
+        return FeatureSet(table.version() or 0, table.record(), False)
+    record = {
+        "digest": digest,
+        "profile": profile.to_json(),
+        "raw_version": raw.version(),
+        "raw_digest": raw.record()["digest"],
+    }
+    read = read_snapshot(spark, raw, settings)
+    record["buckets"] = table.record().get("buckets") or bucket_count(
+        _segment_count(read, settings), profile.rows
+    )
+    judged = judged_rows(read, settings, profile, record["buckets"]).persist(StorageLevel.DISK_ONLY)
+    try:
+        return _commit(lake, judged, recipe, profile, record)
+    finally:
+        judged.unpersist()
+
+
+def _segment_count(raw: DataFrame, settings: Settings) -> int:
+    from pyspark.sql import functions as F
+
+    counted = raw.agg(
+        F.approx_count_distinct(F.struct(*[F.col(quoted(c)) for c in settings.segment]))
+    ).first()
+    return int(counted[0]) if counted else 1
+
+
+def _commit(
+    lake: Lake, judged: DataFrame, recipe: Recipe, profile: Profile, record: dict[str, Any]
+) -> FeatureSet:
+    by_reason = rows_by_reason(judged)
+    valid = valid_rows(judged)
+    rows = {
+        "read": sum(by_reason.values()),
+        "valid": by_reason.pop("", 0),
+        "quarantined": sum(by_reason.values()),
+        "by_reason": by_reason,
+    }
+    recipe = recipe.model_copy(update={"categories": _categories(valid, recipe)})
+    record |= {"recipe": recipe.model_dump(), "rows": rows}
+    record["quarantine_version"] = _write(
+        lake.table(QUARANTINE), quarantined_rows(judged).coalesce(4), record
+    )
+    record["segments_version"], record["segments"] = _write_segments(lake, valid, recipe, profile, record)
+    features = build_features(valid, recipe, profile)
+    table = lake.table(FEATURES)
+    version = _write(table, features, record, partition_by=[BUCKET])
+    return FeatureSet(version, table.record(), True)
+
+
+def _categories(valid: DataFrame, recipe: Recipe) -> dict[str, list[str]]:
+    """The most frequent values of each text column, sorted; models see a value as its place in the list."""
+    text = [c for c in [*recipe.known_ahead, *recipe.past_only] if recipe.kinds[c] == "text"]
+    found = {}
+    for column in text:
+        counted = valid.where(f"{quoted(column)} is not null").groupBy(quoted(column)).count()
+        most = counted.orderBy("count", quoted(column), ascending=[False, True]).limit(MOST_CATEGORIES)
+        found[column] = sorted(row[0] for row in most.collect())
+    return found
+
+
+def _write_segments(
+    lake: Lake, valid: DataFrame, recipe: Recipe, profile: Profile, record: dict[str, Any]
+) -> tuple[int, int]:
+    from pyspark.sql import functions as F
+
+    label, last = quoted(recipe.label), profile.last_period
+    segments = valid.groupBy(BUCKET, KEY, *[quoted(column) for column in recipe.segment]).agg(
+        F.count("*").alias("__rows"),
+        F.count(label).alias("__labelled"),
+        F.expr(f"min({PERIOD})").alias("__first"),
+        F.expr(f"max({PERIOD})").alias("__last"),
+        F.expr(f"max({PERIOD}) > {last - recipe.closed_after}").alias("__open"),
+    )
+    version = _write(lake.table(SEGMENTS), segments.coalesce(1), record)
+    return version, lake.table(SEGMENTS).arrow(columns=[KEY], version=version).num_rows
+
+
+def _write(
+    table: Table, frame: DataFrame, record: dict[str, Any], partition_by: list[str] | None = None
+) -> int:
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    with table.staging() as staging:
+        writer = frame.write
+        (writer.partitionBy(*partition_by) if partition_by else writer).parquet(staging.uri)
+        return table.commit(staging, to_arrow_schema(frame.schema), record, partition_by=partition_by or [])

@@ -1,0 +1,54 @@
+"""Features of another recipe than today's, for an incumbent that was trained on them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from assets.features.build import build_features
+from assets.features.contract import BUCKET, judged_rows, valid_rows
+from assets.features.publish import FEATURES, FeatureSet
+from assets.raw.ingest import RAW, read_snapshot
+from assets.raw.recipe import Recipe
+from resources.lake import Lake, Staging, remove, staged_files
+from resources.settings import Settings
+from resources.spark import Spark
+
+BucketFiles = dict[int, tuple[str, ...]]
+
+
+def committed_files(lake: Lake, features: FeatureSet) -> BucketFiles:
+    """URIs of the committed feature files of each bucket."""
+    return _by_bucket(lake.table(FEATURES).files(features.version))
+
+
+@contextmanager
+def files_for(lake: Lake, spark: Spark, settings: Settings, features: FeatureSet, recipe: Recipe) -> Iterator[BucketFiles]:
+    """Feature files that fit a recipe: the committed ones, or some built for the time of the `with` block.
+
+    Raises:
+        InputError: the snapshot lacks a column that the recipe uses.
+    """
+    if recipe.features_digest == features.recipe.features_digest:
+        yield committed_files(lake, features)
+        return
+    staging = Staging(lake.table(FEATURES).uri, f"rebuilt-{uuid.uuid4().hex}")
+    theirs = settings.features.model_copy(update={"known_ahead": recipe.known_ahead, "past_only": recipe.past_only})
+    as_trained = settings.model_copy(update={"features": theirs})
+    profile = features.profile.model_copy(update={"kinds": recipe.kinds})
+    raw = read_snapshot(spark, lake.table(RAW), as_trained, features.record["raw_version"])
+    try:
+        rows = valid_rows(judged_rows(raw, as_trained, profile, features.buckets))
+        build_features(rows, recipe, profile).write.partitionBy(BUCKET).parquet(staging.uri)
+        yield _by_bucket([f"{staging.uri}/{file}" for file in staged_files(staging)])
+    finally:
+        remove(staging.uri)
+
+
+def _by_bucket(files: list[str]) -> BucketFiles:
+    found: dict[int, tuple[str, ...]] = {}
+    for file in files:
+        bucket = int(file.rsplit(f"{BUCKET}=", 1)[1].split("/", 1)[0])
+        found[bucket] = (*found.get(bucket, ()), file)
+    return found

@@ -1,0 +1,66 @@
+"""Features and quarantine in tables and plots."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from assets.features.publish import FEATURES, QUARANTINE, FeatureSet
+from assets.presentation import BLUE, ORANGE, new_figure
+from assets.raw.parse import KEY, PERIOD
+from resources.lake import Lake
+from resources.spark import Spark, quoted
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WORST, SHOWN_ROWS, LONGEST_CELL = 10, 20, 200
+
+
+def null_shares(lake: Lake, spark: Spark, features: FeatureSet) -> pd.DataFrame:
+    """Share of nulls in each feature over the history: `feature`, `share of nulls`, most first."""
+    frame = spark.session().read.parquet(*lake.table(FEATURES).files(features.version))
+    history = frame.where(f"{PERIOD} <= {features.profile.last_period}")
+    names = features.recipe.features
+    row = history.selectExpr(*[f"1 - count({quoted(n)}) / count(*) as share_{i}" for i, n in enumerate(names)]).first()
+    shares = [row[f"share_{i}"] if row else None for i in range(len(names))]
+    return pd.DataFrame({"feature": names, "share of nulls": shares}).sort_values("share of nulls", ascending=False)
+
+
+def null_plot(shares: pd.DataFrame) -> Figure:
+    """Share of nulls of the features that have most."""
+    figure, axes = new_figure("Share of nulls by feature", height=4)
+    most = shares.head(15).iloc[::-1]
+    axes.barh(most["feature"].str.slice(0, 40), most["share of nulls"].astype(float), color=BLUE)
+    axes.set_xlim(0, 1)
+    return figure
+
+
+def shortest_segments(segments: pd.DataFrame) -> pd.DataFrame:
+    """The ten segments with the fewest labelled rows."""
+    worst = segments.sort_values(["__labelled", "__rows", KEY]).head(WORST)
+    named = {KEY: "segment", "__rows": "rows", "__labelled": "labelled", "__open": "open"}
+    return worst[list(named)].rename(columns=named)
+
+
+def quarantine_rows(lake: Lake, version: int) -> pd.DataFrame:
+    """The first refused rows, as they came, with the reason; long cells are cut."""
+    rows = lake.table(QUARANTINE).head(SHOWN_ROWS, version).to_pandas()
+    return rows.astype(str).apply(lambda column: column.str.slice(0, LONGEST_CELL)) if len(rows) else rows
+
+
+def quarantine_by_segment(lake: Lake, version: int) -> pd.DataFrame:
+    """The ten segments with the most refused rows: `segment`, `rows`."""
+    keys = lake.table(QUARANTINE).arrow(columns=[KEY], version=version)
+    counted = keys.group_by(KEY).aggregate([([], "count_all")]).to_pandas()
+    counted.columns = ["segment" if name == KEY else "rows" for name in counted.columns]
+    return counted.sort_values(["rows", "segment"], ascending=[False, True]).head(WORST)
+
+
+def reasons_plot(by_reason: dict[str, int]) -> Figure:
+    """Refused rows by reason."""
+    figure, axes = new_figure("Rows in quarantine by reason", height=max(1.6, 0.45 * len(by_reason) + 1))
+    ordered = sorted(by_reason.items(), key=lambda item: item[1])
+    axes.barh([name[:40] for name, _ in ordered], [count for _, count in ordered], color=ORANGE)
+    return figure

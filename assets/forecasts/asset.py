@@ -1,0 +1,61 @@
+"""`forecasts`: the champion's predictions for the horizon, one row a segment and period."""
+
+from dagster import AssetExecutionContext, AssetKey, AssetsDefinition, DataVersion, MaterializeResult, MetadataValue, asset
+
+from assets.evaluation.incumbent import CHAMPIONS, published_champion
+from assets.features.publish import FeatureSet, current_features
+from assets.forecasts.publish import CODE_VERSION, FORECASTS, Forecasts, publish_forecasts
+from assets.forecasts.summary import forecast_plot, least_certain
+from assets.presentation import column_schema, mistakes_explained, plot, previous_metadata, table
+from resources.lake import Lake
+from resources.mlflow import Mlflow
+from resources.settings import Settings
+from resources.spark import Spark
+
+
+def forecasts_asset(settings: Settings) -> AssetsDefinition:
+    """The asset `<name>/forecasts` of a fleet."""
+
+    @asset(
+        name=FORECASTS,
+        key_prefix=settings.name,
+        deps=[AssetKey([settings.name, CHAMPIONS])],
+        description="Forecasts of every open segment for the horizon after the fleet's last label.",
+        group_name=settings.name,
+        owners=[settings.owner],
+        kinds={"spark", "deltalake"},
+        tags={"stage": "serving"},
+        code_version=CODE_VERSION,
+    )
+    def forecasts(context: AssetExecutionContext, lake: Lake, spark: Spark, mlflow: Mlflow) -> MaterializeResult:
+        with mistakes_explained():
+            features, champion = current_features(lake), published_champion(lake, mlflow)
+            published = publish_forecasts(lake, spark, settings, features, champion)
+        record = published.record
+        context.log.info(
+            f"forecasts: {record['rows']:,} rows for {record['segments']:,} segments, {record['start']} to {record['end']}"
+            + ("" if published.is_new else ", unchanged")
+        )
+        seen = None if published.is_new else previous_metadata(context, context.asset_key, record["digest"])
+        metadata = seen or _metadata(lake, published, features)
+        return MaterializeResult(metadata=metadata, data_version=DataVersion(record["digest"]))
+
+    return forecasts
+
+
+def _metadata(lake: Lake, published: Forecasts, features: FeatureSet) -> dict[str, object]:
+    record = published.record
+    return {
+        "dagster/row_count": record["rows"],
+        "segments": record["segments"],
+        "rows by model": record["by_model"],
+        "rows by baseline": record["by_baseline"],
+        "rows assumed": record["assumed"],
+        "first": record["start"],
+        "last": record["end"],
+        "champion version": record["version"] or "none: the baseline serves",
+        "dagster/column_schema": column_schema(lake.table(FORECASTS).schema(published.version)),
+        "dagster/uri": MetadataValue.path(lake.table(FORECASTS).uri),
+        "least certain segments": table(least_certain(lake, published, features)),
+        "history and forecast": plot(forecast_plot(lake, features)),
+    }

@@ -1,0 +1,105 @@
+"""From the champion and the features to the committed forecasts."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assets.code_version import code_version, version_of
+from assets.evaluation.compare import chosen_segments
+from assets.evaluation.incumbent import Champion
+from assets.evaluation.judge import fleet_mean, model_groups
+from assets.features.build import ASSUMED
+from assets.features.publish import FEATURES, FeatureSet
+from assets.features.rebuild import committed_files
+from assets.forecasts.score import WRITTEN, ScoreTask, forecast_table, score_bucket
+from assets.models.spread import spread
+from assets.raw.parse import TIME
+from resources.lake import Lake
+from resources.settings import Settings
+from resources.spark import Spark
+
+FORECASTS = "forecasts"
+CODE_VERSION = code_version("assets.forecasts.score", "assets.models.baseline")
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """Committed forecasts and what is said of them."""
+
+    version: int
+    record: dict[str, Any]
+    is_new: bool
+
+
+def publish_forecasts(
+    lake: Lake, spark: Spark, settings: Settings, features: FeatureSet, champion: Champion | None
+) -> Forecasts:
+    """Commits `horizon` forecasts for every open segment; nothing if these very ones are there already.
+
+    Without a champion, or where it has no model of a segment, the baseline serves.
+    """
+    table = lake.table(FORECASTS)
+    version = champion.version if champion else None
+    digest = version_of(features.digest, champion.tags["published"] if champion else None, CODE_VERSION)
+    if table.record().get("digest") == digest:
+        return Forecasts(table.version() or 0, table.record(), False)
+    recipe, last, files = features.recipe, features.profile.last_period, committed_files(lake, features)
+    with ExitStack() as stack, table.staging() as staging:
+        groups = model_groups(stack, lake, spark, settings, features, champion.listing) if champion else {}
+        chosen = chosen_segments(champion.listing) if champion else frozenset()
+        tasks = [ScoreTask(bucket, own, groups.get(bucket, ()), chosen) for bucket, own in files.items()]
+        work = partial(
+            score_bucket,
+            recipe=recipe,
+            last=last,
+            otherwise=fleet_mean(spark, files, recipe.label, last),
+            version=version,
+            time_type=features.profile.time_type,
+            folder=staging.uri,
+        )
+        written = spread(spark, tasks, work, WRITTEN)
+        record = _record(digest, features, champion, written)
+        names = sorted(written["file"].to_pylist())
+        committed = table.commit(staging, _schema(lake, features), record, files=names)
+    return Forecasts(committed, record, True)
+
+
+def _record(digest: str, features: FeatureSet, champion: Champion | None, written: pa.Table) -> dict[str, Any]:
+    recipe, profile = features.recipe, features.profile
+    ahead = recipe.calendar.times(profile.first_time, profile.last_label, recipe.horizon)[-recipe.horizon :]
+    rows, assumed, by_model = (pc.sum(written[name]).as_py() or 0 for name in ("rows", "assumed", "by_model"))
+    return {
+        "digest": digest,
+        "rows": rows,
+        "segments": rows // recipe.horizon,
+        "assumed": assumed,
+        "by_model": by_model,
+        "by_baseline": rows - by_model,
+        "start": str(ahead[0]),
+        "end": str(ahead[-1]),
+        "version": champion.version if champion else None,
+        "features_version": features.version,
+    }
+
+
+def _schema(lake: Lake, features: FeatureSet) -> pa.Schema:
+    """The forecasts' schema, told from the features' own, so that it holds when no segment is open."""
+    from pyarrow.parquet import read_schema
+
+    import numpy as np
+    from resources.lake import filesystem
+
+    recipe = features.recipe
+    system, path = filesystem(lake.table(FEATURES).files(features.version)[0])
+    with system.open_input_file(path) as file:
+        schema = read_schema(file)
+    wanted = pa.schema([schema.field(name) for name in (*recipe.segment, TIME, ASSUMED)])
+    nothing = np.empty(0)
+    table = forecast_table(wanted.empty_table(), nothing, nothing.astype(bool), recipe, None, features.profile.time_type)
+    return table.schema

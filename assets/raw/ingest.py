@@ -1,0 +1,136 @@
+"""From the source to one immutable snapshot, and to what the snapshot is like."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from assets.raw.profile import Profile, profile_of
+from assets.raw.recipe import Recipe, recipe_of, too_long
+from assets.raw.segment_facts import mixed_frequencies, segment_facts, untrainable
+from assets.raw.source import find_files, read_source, source_digest, unreadable
+from resources.lake import Lake, Table
+from resources.problems import InputError, Problem
+from resources.settings import Settings
+from resources.spark import Spark
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+RAW = "raw"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A committed version of the raw table; `is_new` is False when the source held the same bytes before."""
+
+    version: int
+    digest: str
+    rows: int
+    files: int
+    is_new: bool
+    profile: Profile
+
+
+def ingest(lake: Lake, spark: Spark, settings: Settings) -> Snapshot:
+    """Commits what the source holds as a snapshot, unless the last one holds the same.
+
+    Raises:
+        InputError: source or configuration unusable as a whole; nothing was written.
+    """
+    table = lake.table(RAW)
+    record = table.record()
+    _refuse_other_fleet(record, settings)
+    files = find_files(settings)
+    digest = source_digest(files, settings)
+    if record.get("digest") != digest:
+        return _commit_snapshot(lake, spark, settings, digest)
+    version = table.version() or 0
+    profile = snapshot_profile(lake, spark, settings)
+    return Snapshot(version, digest, record["rows"], record["files"], False, profile)
+
+
+def _commit_snapshot(lake: Lake, spark: Spark, settings: Settings, digest: str) -> Snapshot:
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    files, table = find_files(settings), lake.table(RAW)
+    frame = read_source(spark.session(), files, settings)
+    with table.staging() as staging:
+        try:
+            frame.write.parquet(staging.uri)
+        except (PySparkException, Py4JJavaError) as error:
+            raise unreadable(settings, error) from None
+        staged = spark.session().read.schema(frame.schema).parquet(staging.uri)
+        profile, _ = inspect(staged, settings)
+        record = {"digest": digest, "fleet": settings.name, "rows": profile.rows, "files": len(files.paths)}
+        version = table.commit(staging, to_arrow_schema(frame.schema), record)
+    lake.write_file(_profile_file(digest, settings), profile.to_json().encode())
+    return Snapshot(version, digest, profile.rows, len(files.paths), True, profile)
+
+
+def inspect(raw: DataFrame, settings: Settings) -> tuple[Profile, Recipe]:
+    """Profile and recipe of raw rows.
+
+    Raises:
+        InputError: nothing could be trained from them; every reason is listed.
+    """
+    profile = profile_of(raw, settings)
+    recipe = recipe_of(settings, profile)
+    facts = segment_facts(raw, settings, profile, recipe)
+    problems = (
+        mixed_frequencies(facts, profile) or too_long(recipe, profile) or untrainable(facts, recipe)
+    )
+    if problems:
+        raise InputError(problems)
+    return profile, recipe
+
+
+def snapshot_profile(lake: Lake, spark: Spark, settings: Settings) -> Profile:
+    """The profile of the last snapshot for these columns, from the lake or made again.
+
+    Raises:
+        InputError: the snapshot cannot serve these columns.
+        FileNotFoundError: nothing was ingested yet.
+    """
+    table = lake.table(RAW)
+    digest = table.record().get("digest")
+    if digest is None:
+        raise FileNotFoundError("nothing was ingested yet: run the weekly cycle first")
+    file = _profile_file(digest, settings)
+    if known := lake.read_file(file):
+        return Profile.from_json(known)
+    profile, _ = inspect(read_snapshot(spark, table, settings), settings)
+    lake.write_file(file, profile.to_json().encode())
+    return profile
+
+
+def read_snapshot(spark: Spark, table: Table, settings: Settings, version: int | None = None) -> DataFrame:
+    """The rows of a snapshot (the last by default) as a Spark frame.
+
+    Raises:
+        InputError: it lacks columns that `fleet.yaml` names.
+    """
+    from assets.raw.source import LINEAGE, missing_columns
+
+    frame = spark.session().read.parquet(*table.files(version))
+    problems = missing_columns([column for column in frame.columns if column not in LINEAGE], settings)
+    if problems:
+        raise InputError(problems)
+    return frame
+
+
+def _profile_file(digest: str, settings: Settings) -> str:
+    roles = settings.model_dump(exclude={"name", "schedule", "mlflow", "lake", "owner", "model"})
+    text = json.dumps([digest, roles], sort_keys=True)
+    return f"profiles/{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+
+
+def _refuse_other_fleet(record: dict[str, object], settings: Settings) -> None:
+    owner = record.get("fleet", settings.name)
+    if owner != settings.name:
+        what = f"{settings.lake} belongs to the fleet {owner!r}"
+        raise InputError([Problem("fleet.yaml lake", what, f"give {settings.name!r} a folder of its own")])

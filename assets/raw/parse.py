@@ -1,0 +1,225 @@
+"""Cells to values: each row's key, time, label and features typed, with the reasons why a row is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from assets.partitions import key_expression
+from assets.raw.calendar import FIRST_SENSIBLE, LAST_SENSIBLE, Calendar, nanoseconds
+from assets.raw.source import CORRUPT, FILE, LINEAGE, ROW
+from resources.problems import InputError, Problem
+from resources.settings import Settings
+from resources.spark import quoted
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql import DataFrame, SparkSession
+
+Kind = Literal["number", "boolean", "text"]
+KEY, TIME, PERIOD, REASONS, SOURCE = "__segment", "__time", "__period", "__reasons", "__source"
+NUMERIC = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
+UNKEYED = ("array", "map", "struct", "variant", "binary")
+TIMES = ("timestamp", "timestamp_ntz", "date")
+# a pattern instead of try_cast, which pays an exception for each cell that does not parse
+NUMBER = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(inf|infinity)$|^nan$"
+TRUE, FALSE = "('true', 't', 'yes', 'y', '1', '1.0')", "('false', 'f', 'no', 'n', '0', '0.0')"
+
+
+def column_kinds(raw: DataFrame, settings: Settings) -> dict[str, Kind]:
+    """What each feature and the label is: by the column's type, or, of text, by what most cells parse as.
+
+    Raises:
+        InputError: a label or time that never parses, or a column of a type that cannot be used.
+    """
+    types = dict(raw.dtypes)
+    if problems := _unusable_types(types, settings):
+        raise InputError(problems)
+    text = [column for column in settings.columns if types[column] == "string"]
+    counts = _parse_counts(raw, text, settings) if text else {}
+    if problems := [_never_parses(c, settings) for c in (settings.time, settings.label) if _never(c, counts, settings)]:
+        raise InputError(problems)
+    kinds: dict[str, Kind] = {}
+    for column in [settings.label, *settings.features.known_ahead, *settings.features.past_only]:
+        if column in counts:
+            kinds[column] = _kind_of_text(counts[column])
+        else:
+            kinds[column] = "boolean" if types[column] == "boolean" else "number"
+    return {**kinds, settings.label: "boolean" if kinds[settings.label] == "boolean" else "number"}
+
+
+def _unusable_types(types: dict[str, str], settings: Settings) -> list[Problem]:
+    problems = []
+
+    def refuse(key: str, column: str, wanted: str, remedy: str) -> None:
+        problems.append(Problem(f"fleet.yaml {key}", f"column {column!r} is {types[column]}, not {wanted}", remedy))
+
+    if types[settings.time] not in (*TIMES, "string"):
+        refuse("time", settings.time, "a time", "name a column of dates, times or text such as 2024-05-31")
+    for key, columns in [
+        ("label", [settings.label]),
+        ("features.known_ahead", settings.features.known_ahead),
+        ("features.past_only", settings.features.past_only),
+    ]:
+        for column in columns:
+            if types[column].split("(")[0] not in (*NUMERIC, "boolean", "string"):
+                refuse(key, column, "a number, true/false or text", "name another column")
+    for column in settings.segment:
+        if types[column].startswith(UNKEYED):
+            refuse("segment", column, "a plain value", "name a column of text, numbers or dates")
+    return problems
+
+
+class _Parsed(NamedTuple):
+    """How many cells of a text column are filled, and parse as each kind."""
+
+    filled: int
+    number: int
+    boolean: int
+    time: int
+
+
+def _parse_counts(raw: DataFrame, text: list[str], settings: Settings) -> dict[str, _Parsed]:
+    expressions = []
+    for position, column in enumerate(text):
+        filled = _filled(column)
+        time = f"count({_text_time(column, settings)})" if column == settings.time else "0L"
+        counts = [f"count({filled})", f"count({_number(filled)})", f"count({_boolean(filled)})", time]
+        expressions.append(f"array({', '.join(counts)}) as column_{position}")
+    row = raw.where(f"{CORRUPT} is null").selectExpr(*expressions).first()
+    assert row is not None, "an aggregate without groups gives one row"
+    return {column: _Parsed(*row[position]) for position, column in enumerate(text)}
+
+
+def _kind_of_text(counts: _Parsed) -> Kind:
+    if counts.number * 2 > counts.filled:
+        return "number"
+    return "boolean" if counts.boolean * 2 > counts.filled else "text"
+
+
+def _never(column: str, counts: dict[str, _Parsed], settings: Settings) -> bool:
+    if column not in counts or not counts[column].filled:
+        return False
+    found = counts[column]
+    return not (found.time if column == settings.time else max(found.number, found.boolean))
+
+
+def _never_parses(column: str, settings: Settings) -> Problem:
+    if column == settings.time:
+        remedy = "write times as 2024-05-31 or 2024-05-31 13:00:00, or set source.options.timestampFormat"
+        return Problem("fleet.yaml time", f"no cell of {column!r} parses as a time", remedy)
+    return Problem(
+        "fleet.yaml label", f"no cell of {column!r} parses as a number", "name the column to forecast"
+    )
+
+
+def _filled(column: str) -> str:
+    return f"nullif(trim({quoted(column)}), '')"
+
+
+def _number(text: str) -> str:
+    return f"if(lower({text}) rlike '{NUMBER}', cast({text} as double), null)"
+
+
+def _boolean(text: str) -> str:
+    return f"case when lower({text}) in {TRUE} then 1d when lower({text}) in {FALSE} then 0d end"
+
+
+def _text_time(column: str, settings: Settings) -> str:
+    options = settings.source.options
+    given = options.get("timestampFormat") or options.get("dateFormat")
+    if given:
+        pattern = str(given).replace("\\", "\\\\").replace("'", "\\'")
+        return f"try_to_timestamp({_filled(column)}, '{pattern}')"
+    return f"try_cast({_filled(column)} as timestamp)"
+
+
+def parse_rows(raw: DataFrame, settings: Settings, kinds: dict[str, Kind]) -> DataFrame:
+    """Raw rows typed, none lost.
+
+    Gives: the segment columns as they came; `__segment` (partition key), `__time` (UTC, without zone), the label and
+    features (numbers as double with NaN as null, text as text), `__reasons` (array of text, empty for a good row),
+    `__source` (the whole raw row), `__file`, `__row`.
+    """
+    from pyspark.sql import functions as F
+
+    types = dict(raw.dtypes)
+    values = {column: _value(column, kinds[column], types[column]) for column in kinds}
+    whole = F.struct(*[F.col(quoted(column)) for column in raw.columns if column not in LINEAGE])
+    return raw.select(
+        whole.alias(SOURCE),
+        FILE,
+        ROW,
+        *[F.col(quoted(column)) for column in settings.segment],
+        F.expr(key_expression(settings.segment)).alias(KEY),
+        F.expr(_time(settings, types)).alias(TIME),
+        *[
+            F.expr(f"nanvl({value}, null)" if kinds[c] != "text" else value).alias(c)
+            for c, value in values.items()
+        ],
+        F.expr(f"array_compact(array({', '.join(_reasons(settings, kinds, types))}))").alias(REASONS),
+    )
+
+
+def _value(column: str, kind: Kind, type_: str) -> str:
+    name = quoted(column)
+    if kind == "text":
+        return f"nullif({name}, '')"
+    if type_ == "string":
+        return _boolean(_filled(column)) if kind == "boolean" else _number(_filled(column))
+    return f"cast({name} as double)"
+
+
+def _time(settings: Settings, types: dict[str, str]) -> str:
+    name = settings.time
+    moment = _text_time(name, settings) if types[name] == "string" else quoted(name)
+    return f"cast({moment} as timestamp_ntz)"
+
+
+def _reasons(settings: Settings, kinds: dict[str, Kind], types: dict[str, str]) -> list[str]:
+    found = [f"if({CORRUPT} is not null, 'malformed', null)"]
+
+    def when(condition: str, reason: str) -> None:
+        escaped = reason.replace("\\", "\\\\").replace("'", "\\'")
+        found.append(f"if({CORRUPT} is null and ({condition}), '{escaped}', null)")
+
+    for column in settings.segment:
+        name = quoted(column)
+        nan = f" or isnan({name})" if types[column] in ("float", "double") else ""
+        when(f"{name} is null{nan}", f"null_segment:{column}")
+    time, moment = quoted(settings.time), _time(settings, types)
+    blank = f"{_filled(settings.time)} is null" if types[settings.time] == "string" else f"{time} is null"
+    when(blank, f"null_time:{settings.time}")
+    when(f"not ({blank}) and {moment} is null", f"unparsable:{settings.time}")
+    when(
+        f"{moment} < timestamp_ntz'{FIRST_SENSIBLE}' or {moment} >= timestamp_ntz'{LAST_SENSIBLE}'",
+        f"time_out_of_range:{settings.time}",
+    )
+    for column, kind in kinds.items():
+        if kind == "text":
+            continue
+        value = _value(column, kind, types[column])
+        if types[column] == "string":
+            when(f"{_filled(column)} is not null and {value} is null", f"unparsable:{column}")
+        when(f"abs({value}) = double('infinity')", f"infinite:{column}")
+    return found
+
+
+def with_period(parsed: DataFrame, calendar: Calendar, first: pd.Timestamp, last: pd.Timestamp) -> DataFrame:
+    """Parsed rows with `__period`, the number of their calendar period; null where a time is off the grid."""
+    from pyspark.sql import functions as F
+
+    micros = f"unix_micros(cast({TIME} as timestamp))"
+    if calendar.unit:
+        unit, since = calendar.unit // 1000, f"({micros} - {calendar.phase // 1000})"
+        number = f"try_cast(({since} - pmod({since}, {unit}L)) div {unit}L as int)"
+        return parsed.withColumn(PERIOD, F.expr(f"if(pmod({since}, {unit}L) = 0, {number}, null)"))
+    lookup = F.broadcast(_numbered(parsed.sparkSession, calendar, first, last))
+    return parsed.withColumn("__micros", F.expr(micros)).join(lookup, "__micros", "left").drop("__micros")
+
+
+def _numbered(session: SparkSession, calendar: Calendar, first: pd.Timestamp, last: pd.Timestamp) -> DataFrame:
+    import pyarrow as pa
+
+    times = calendar.times(first, last)
+    numbers = pa.array(calendar.periods(times), pa.int32())
+    return session.createDataFrame(pa.table({"__micros": nanoseconds(times) // 1000, PERIOD: numbers}))

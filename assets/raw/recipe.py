@@ -1,0 +1,204 @@
+"""The recipe: `fleet.yaml` with every default filled in from the table, so that it can be repeated to the letter."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel
+
+from assets.raw.calendar import Calendar, base, default_holdout, default_horizon, seasons
+from assets.raw.parse import Kind
+from assets.raw.profile import Profile
+from resources.problems import Problem
+from resources.settings import Settings
+
+CALENDAR_FEATURES = {
+    "s": ["minute", "hour", "day_of_week"],
+    "min": ["minute", "hour", "day_of_week", "month"],
+    "h": ["hour", "day_of_week", "month", "trend"],
+    "D": ["day_of_week", "day_of_month", "week_of_year", "month", "trend"],
+    "B": ["day_of_week", "day_of_month", "week_of_year", "month", "trend"],
+    "W": ["week_of_year", "month", "trend"],
+}
+SHORTEST_HISTORY = 20
+LONGEST_DEFAULT_HISTORY = 60
+
+
+class Recipe(BaseModel):
+    """What is refitted each week: columns, features, parameters and cut-off lengths, all in calendar periods."""
+
+    segment: list[str]
+    time: str
+    label: str
+    frequency: str
+    phase: int
+    horizon: int
+    kinds: dict[str, Kind]
+    known_ahead: list[str]
+    past_only: list[str]
+    lags: list[int]
+    windows: list[int]
+    statistics: list[str]
+    calendar_features: list[str]
+    season: int
+    holdout: int
+    minimum_history: int
+    closed_after: int
+    metric: str
+    model: dict[str, Any]
+    categories: dict[str, list[str]] = {}
+
+    @property
+    def calendar(self) -> Calendar:
+        """The grid of times on which periods are counted."""
+        return Calendar(self.frequency, self.phase)
+
+    @property
+    def lagged(self) -> list[tuple[str, str, int]]:
+        """(feature, column, lag) for the label and each `past_only` column."""
+        return [
+            (f"{column}@lag_{lag}", column, lag)
+            for column in [self.label, *self.past_only]
+            for lag in self.lags
+        ]
+
+    @property
+    def rolled(self) -> list[tuple[str, str, int]]:
+        """(feature, statistic, window) of the label."""
+        return [(f"{self.label}@{s}_{window}", s, window) for window in self.windows for s in self.statistics]
+
+    @property
+    def features(self) -> list[str]:
+        """Names of the model's inputs, in the order of the matrix's columns."""
+        return [
+            *self.known_ahead,
+            *(name for name, _, _ in self.lagged),
+            *(name for name, _, _ in self.rolled),
+            *(f"calendar@{name}" for name in self.calendar_features),
+        ]
+
+    @property
+    def text_features(self) -> list[str]:
+        """Those features whose values are categories."""
+        text = {column for column, kind in self.kinds.items() if kind == "text"}
+        lagged = [name for name, column, _ in self.lagged if column in text]
+        return [name for name in self.features if name in text or name in lagged]
+
+    @property
+    def problem_digest(self) -> str:
+        """Digest of the question asked: fleets with the same one can be compared."""
+        return _digest([self.segment, self.time, self.label, self.frequency, self.phase])
+
+    @property
+    def features_digest(self) -> str:
+        """Digest of everything that shapes the feature table."""
+        parts = self.model_dump(exclude={"model", "metric", "season", "minimum_history", "categories"})
+        return _digest(parts)
+
+    def shapes_like(self, other: Recipe) -> bool:
+        """Whether feature rows give the same matrix under both recipes."""
+        return self.features_digest == other.features_digest and self.categories == other.categories
+
+    @property
+    def digest(self) -> str:
+        """Digest of the whole recipe."""
+        return _digest(self.model_dump())
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def recipe_of(settings: Settings, profile: Profile) -> Recipe:
+    """The settings completed by what the table is like; `too_long` says whether the history can hold it."""
+    horizon = settings.horizon or _horizon(settings, profile)
+    holdout = settings.evaluation.holdout or _holdout(horizon, profile)
+    season = (
+        settings.evaluation.season or seasons(profile.frequency)[-1 if base(profile.frequency) == "W" else 0]
+    )
+    minimum = settings.evaluation.minimum_history or _minimum_history(horizon, profile)
+    rolling = settings.features.rolling
+    calendar = settings.features.calendar
+    return Recipe(
+        segment=settings.segment,
+        time=settings.time,
+        label=settings.label,
+        frequency=profile.frequency,
+        phase=profile.phase,
+        horizon=horizon,
+        kinds=profile.kinds,
+        known_ahead=settings.features.known_ahead,
+        past_only=settings.features.past_only,
+        lags=sorted(
+            set(settings.features.lags if settings.features.lags is not None else _lags(horizon, profile))
+        ),
+        windows=rolling.windows if rolling else _windows(profile),
+        statistics=list(rolling.statistics) if rolling else ["mean", "std"],
+        calendar_features=list(calendar)
+        if calendar is not None
+        else CALENDAR_FEATURES.get(base(profile.frequency), ["month", "trend"]),
+        season=season,
+        holdout=holdout,
+        minimum_history=minimum,
+        closed_after=settings.forecasts.closed_after or horizon,
+        metric=settings.evaluation.metric,
+        model=settings.model.model_dump(),
+    )
+
+
+def _horizon(settings: Settings, profile: Profile) -> int:
+    shortest_lag = min(settings.features.lags or [profile.history])
+    return max(1, min(default_horizon(profile.frequency), profile.history // 6, shortest_lag))
+
+
+def _holdout(horizon: int, profile: Profile) -> int:
+    """Whole horizons, enough of them to tell luck from skill: four weeks of hours, not one day."""
+    fewest = default_holdout(profile.frequency)
+    longest = max(1, profile.history // 6 // horizon)
+    return horizon * min(-(-fewest // horizon), longest)
+
+
+def _minimum_history(horizon: int, profile: Profile) -> int:
+    wanted = max(SHORTEST_HISTORY, min(2 * horizon, LONGEST_DEFAULT_HISTORY))
+    return max(2, min(wanted, profile.history // 2))
+
+
+def _lags(horizon: int, profile: Profile) -> list[int]:
+    natural = seasons(profile.frequency)
+    multiples = [-(-horizon // season) * season for season in natural if season > 1]
+    second = multiples[0] + natural[0] if natural[0] <= horizon else horizon + -(-horizon // 2)
+    lags = {horizon, *multiples, second}
+    return sorted(lag for lag in lags if lag < profile.history) or [horizon]
+
+
+def _windows(profile: Profile) -> list[int]:
+    shortest = seasons(profile.frequency)[0]
+    window = shortest if 2 <= shortest <= 48 and base(profile.frequency) not in ("MS", "ME") else 4
+    return [w for w in (window, 4 * window) if w < profile.history]
+
+
+def too_long(recipe: Recipe, profile: Profile) -> list[Problem]:
+    """A problem for each length that the table's history cannot hold."""
+    history, problems = profile.history, []
+    if recipe.holdout >= history:
+        what = f"a holdout of {recipe.holdout} periods is longer than the history of {history}"
+        problems.append(
+            Problem(
+                "fleet.yaml evaluation.holdout",
+                what,
+                f"write less than {history // 2}, or bring more history",
+            )
+        )
+    elif recipe.holdout + recipe.minimum_history > history:
+        what = f"{recipe.minimum_history} periods before a holdout of {recipe.holdout} do not fit the history of {history}"
+        problems.append(
+            Problem(
+                "fleet.yaml evaluation.minimum_history", what, "shorten one of the two, or bring more history"
+            )
+        )
+    if recipe.horizon >= history:
+        what = f"a horizon of {recipe.horizon} periods is longer than the history of {history}"
+        problems.append(Problem("fleet.yaml horizon", what, f"write less than {history // 2}"))
+    return problems

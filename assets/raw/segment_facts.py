@@ -1,0 +1,114 @@
+"""What the segments of a raw table are like, in one pass: how many, how regular, how many can be trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from assets.raw.calendar import COARSER, base, coarser
+from assets.raw.parse import KEY, PERIOD, REASONS, parse_rows, with_period
+from assets.raw.profile import Profile
+from assets.raw.recipe import Recipe
+from resources.problems import Problem
+from resources.settings import Settings
+from resources.spark import quoted
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+REGULAR = 0.9
+MIXED_SHARE = 0.1
+STEPS_TO_TELL = 5
+ONE_FREQUENCY = "bring the table to one frequency, or make a fleet for each"
+
+
+class SegmentFacts(NamedTuple):
+    """Counts over segments. `steps[f]`: moves by one period of frequency f; `regular[f]`: segments that move so
+    nearly always, the fleet's own frequency first; `told`: segments with enough moves to tell; `moves`: all."""
+
+    segments: int
+    trainable: int
+    moves: int
+    told: int
+    steps: dict[str, int]
+    regular: dict[str, int]
+
+
+def segment_facts(raw: DataFrame, settings: Settings, profile: Profile, recipe: Recipe) -> SegmentFacts:
+    """Facts about the segments of raw rows, computed by one Spark job."""
+    from pyspark.sql import functions as F
+
+    label, cut_off = quoted(settings.label), profile.last_period - recipe.holdout
+    parsed = parse_rows(raw, settings, profile.kinds).where(f"size({REASONS}) = 0")
+    placed = with_period(parsed, profile.calendar, profile.first_time, profile.last_time)
+    periods = (
+        placed.where(f"{PERIOD} is not null").groupBy(KEY, PERIOD).agg(F.expr(f"max({label})").alias("label"))
+    )
+    before = f"{PERIOD} - lag({PERIOD}) over (partition by {KEY} order by {PERIOD})"
+    moves = periods.select(KEY, PERIOD, "label", F.expr(before).alias("step"))
+    steps = {profile.frequency: (1,), **coarser(profile.frequency)}
+    named = list(enumerate(steps.values()))
+    trained_on = f"label is not null and {PERIOD} <= {cut_off}"
+    by_segment = moves.groupBy(KEY).agg(
+        F.expr("count(step)").alias("moves"),
+        F.expr(f"count_if({trained_on})").alias("rows"),
+        F.expr(f"min(label) filter (where {trained_on})").alias("lowest"),
+        F.expr(f"max(label) filter (where {trained_on})").alias("highest"),
+        *[F.expr(f"count_if(step in {_tuple(lengths)})").alias(f"step_{n}") for n, lengths in named],
+    )
+    enough = f"moves >= {STEPS_TO_TELL}"
+    row = by_segment.agg(
+        F.count("*").alias("segments"),
+        F.expr(f"count_if(rows >= {recipe.minimum_history} and lowest < highest)").alias("trainable"),
+        F.expr("coalesce(sum(moves), 0)").alias("moves"),
+        F.expr(f"count_if({enough})").alias("told"),
+        *[F.expr(f"coalesce(sum(step_{n}), 0)").alias(f"step_{n}") for n, _ in named],
+        *[
+            F.expr(f"count_if({enough} and step_{n} >= {REGULAR} * moves)").alias(f"regular_{n}")
+            for n, _ in named
+        ],
+    ).first()
+    assert row is not None, "an aggregate without groups gives one row"
+    counted = {name: row[f"step_{n}"] for n, name in enumerate(steps)}
+    regular = {name: row[f"regular_{n}"] for n, name in enumerate(steps)}
+    return SegmentFacts(row["segments"], row["trainable"], row["moves"], row["told"], counted, regular)
+
+
+def _tuple(lengths: tuple[int, ...]) -> str:
+    return f"({', '.join(map(str, lengths))})"
+
+
+def mixed_frequencies(facts: SegmentFacts, profile: Profile) -> list[Problem]:
+    """A problem where segments move in steps of different frequencies, or all in steps of a coarser one."""
+    own, where = profile.frequency, "fleet.yaml frequency"
+    if not facts.told:
+        return []
+    common = [name for name, segments in facts.regular.items() if segments >= MIXED_SHARE * facts.told]
+    if len(common) > 1:
+        shown = ", ".join(f"{facts.regular[name]} segments move by 1 {_alias(name, profile)}" for name in common)
+        return [Problem(where, f"frequencies are mixed: {shown}", ONE_FREQUENCY)]
+    if common and common[0] != own and facts.regular[common[0]] >= REGULAR * facts.told:
+        name = _alias(common[0], profile)
+        what = f"is {own!r}, but {facts.regular[common[0]]} of {facts.told} segments move by 1 {name}"
+        return [Problem(where, what, f"set frequency to {name}")]
+    for name in COARSER.get(base(own), {}):
+        shares = [facts.steps[own] / facts.moves, facts.steps.get(name, 0) / facts.moves]
+        if min(shares) >= MIXED_SHARE and sum(shares) >= REGULAR:
+            shown = f"{shares[0]:.0%} of the moves are by 1 {own}, {shares[1]:.0%} by 1 {_alias(name, profile)}"
+            return [Problem(where, f"frequencies are mixed within segments: {shown}", ONE_FREQUENCY)]
+    return []
+
+
+def _alias(frequency: str, profile: Profile) -> str:
+    return f"W-{profile.last_label:%a}".upper() if frequency == "W" else frequency
+
+
+def untrainable(facts: SegmentFacts, recipe: Recipe) -> list[Problem]:
+    """A problem where no segment has enough labelled rows that vary before the holdout."""
+    if facts.trainable:
+        return []
+    what = (
+        f"no segment can be trained: none of {facts.segments} has {recipe.minimum_history} labelled rows "
+        f"that vary before the last {recipe.holdout} periods"
+    )
+    remedy = "bring more history, choose coarser segments, or lower evaluation.minimum_history"
+    return [Problem("fleet.yaml segment", what, remedy)]

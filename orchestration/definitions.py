@@ -1,0 +1,55 @@
+"""Everything Dagster loads: the fleet that FLEET_CONFIG names, or the one of `fleet.yaml` in the repository root."""
+
+from __future__ import annotations
+
+import warnings
+
+from dagster import BetaWarning, Definitions, PreviewWarning, in_process_executor
+
+from assets.champions.asset import champions_asset
+from assets.champions.checks import champions_checks
+from assets.evaluation.asset import evaluation_asset
+from assets.evaluation.checks import evaluation_checks
+from assets.features.asset import features_asset
+from assets.features.checks import features_checks, quarantine_checks
+from assets.forecasts.asset import forecasts_asset
+from assets.forecasts.checks import forecasts_checks
+from assets.models.asset import models_asset
+from assets.models.checks import models_checks
+from assets.raw.asset import raw_asset
+from assets.raw.checks import raw_checks
+from orchestration.event_log import enable_batching
+from orchestration.jobs import weekly_cycle_job
+from orchestration.schedules import weekly_schedule
+from resources.lake import Lake
+from resources.mlflow import Mlflow
+from resources.settings import Settings, config_path, read_settings
+from resources.spark import Spark
+
+ASSETS = (raw_asset, features_asset, models_asset, evaluation_asset, champions_asset, forecasts_asset)
+CHECKS = (
+    raw_checks, features_checks, quarantine_checks, models_checks, evaluation_checks, champions_checks, forecasts_checks,
+)  # fmt: skip
+
+
+def fleet_definitions(settings: Settings) -> Definitions:
+    """Assets, checks, job, schedule and resources of one fleet."""
+    weekly_cycle = weekly_cycle_job(settings)
+    return Definitions(
+        assets=[build(settings) for build in ASSETS],
+        asset_checks=[check for build in CHECKS for check in build(settings)],
+        jobs=[weekly_cycle],
+        schedules=[weekly_schedule(settings, weekly_cycle)],
+        resources={
+            "lake": Lake(uri=settings.lake),
+            "spark": Spark(),
+            "mlflow": Mlflow(tracking_uri=settings.tracking_uri, experiment=settings.name),
+        },
+        executor=in_process_executor,
+    )
+
+
+for warning in (BetaWarning, PreviewWarning):
+    warnings.filterwarnings("ignore", category=warning)
+enable_batching()
+defs = fleet_definitions(read_settings(config_path()))

@@ -1,0 +1,321 @@
+"""The lake: committed tables (Delta Lake's format) and single files under one root folder or bucket.
+
+Writers put new files in a staging folder and then commit them in one step; readers see only what was
+committed, so a crash leaves nothing half done. Format: https://github.com/delta-io/delta/blob/master/PROTOCOL.md
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote
+
+from dagster import ConfigurableResource
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.fs as pafs
+    from deltalake import DeltaTable
+    from deltalake.transaction import AddAction, CommitProperties
+
+RECORD = "fleet.record"
+
+
+@dataclass(frozen=True)
+class Staging:
+    """A folder of a table that nobody reads until its files are committed."""
+
+    table_uri: str
+    folder: str
+
+    @property
+    def uri(self) -> str:
+        """Where a writer puts its Parquet files (Hive layout `column=value/` for partitions)."""
+        return f"{self.table_uri}/{self.folder}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One committed table of the lake."""
+
+    uri: str
+
+    def exists(self) -> bool:
+        """Whether anything was ever committed."""
+        return self._delta() is not None
+
+    def version(self) -> int | None:
+        """Number of the last commit, None before the first."""
+        delta = self._delta()
+        return delta.version() if delta else None
+
+    def record(self, version: int | None = None) -> dict[str, Any]:
+        """What the writer said of a commit (the last by default); empty before the first."""
+        delta = self._delta()
+        if delta is None:
+            return {}
+        wanted = delta.version() if version is None else version
+        commit = next((entry for entry in delta.history() if entry["version"] == wanted), {})
+        return json.loads(commit.get(RECORD, "{}"))
+
+    def records(self) -> dict[int, dict[str, Any]]:
+        """The record of every commit by version, newest first."""
+        delta = self._delta()
+        history = delta.history() if delta else []
+        return {entry["version"]: json.loads(entry.get(RECORD, "{}")) for entry in history}
+
+    def files(
+        self, version: int | None = None, where: Sequence[tuple[str, str, Any]] | None = None
+    ) -> list[str]:
+        """URIs of the files of a version; `where` filters on partition columns."""
+        delta = self._delta(version)
+        if delta is None:
+            return []
+        # deltalake percent-encodes the table's own path, even of a local folder
+        root = delta.table_uri.removeprefix("file://").rstrip("/")
+        return sorted(self.uri + uri.removeprefix(root) for uri in delta.file_uris(list(where) if where else None))
+
+    def arrow(
+        self,
+        columns: Sequence[str] | None = None,
+        version: int | None = None,
+        where: Sequence[tuple[str, str, Any]] | None = None,
+    ) -> pa.Table:
+        """Rows of a version, partition columns included.
+
+        Raises:
+            FileNotFoundError: nothing was committed yet.
+        """
+        delta = self._delta(version)
+        if delta is None:
+            raise FileNotFoundError(f"{self.uri} holds no committed table")
+        dataset = delta.to_pyarrow_dataset(partitions=list(where) if where else None)
+        return dataset.to_table(columns=list(columns) if columns else None)
+
+    def head(self, rows: int, version: int | None = None) -> pa.Table:
+        """The first rows of a version."""
+        delta = self._delta(version)
+        if delta is None:
+            raise FileNotFoundError(f"{self.uri} holds no committed table")
+        return delta.to_pyarrow_dataset().head(rows)
+
+    def row_count(self, version: int | None = None) -> int:
+        """Rows of a version, counted from the commit log without reading a file."""
+        import pyarrow.compute as pc
+
+        delta = self._delta(version)
+        return 0 if delta is None else pc.sum(_column(delta, "num_records")).as_py() or 0
+
+    def schema(self, version: int | None = None) -> pa.Schema:
+        """Columns and types of a version.
+
+        Raises:
+            FileNotFoundError: nothing was committed yet.
+        """
+        import pyarrow as pa
+
+        delta = self._delta(version)
+        if delta is None:
+            raise FileNotFoundError(f"{self.uri} holds no committed table")
+        return pa.schema(delta.schema().to_arrow())
+
+    @contextmanager
+    def staging(self) -> Iterator[Staging]:
+        """A fresh staging folder, removed again unless its files were committed."""
+        staging = Staging(self.uri, f"data-{uuid.uuid4().hex}")
+        new_folders = missing_folders(self.uri)
+        try:
+            yield staging
+        except BaseException:
+            if not any(f"/{staging.folder}/" in file for file in self.files()):
+                remove(staging.uri)
+                remove_empty(new_folders)
+            raise
+
+    def commit(
+        self,
+        staging: Staging,
+        schema: pa.Schema,
+        record: dict[str, Any],
+        *,
+        mode: Literal["overwrite", "append"] = "overwrite",
+        partition_by: Sequence[str] = (),
+        files: Iterable[str] | None = None,
+    ) -> int:
+        """Makes the staged files (all, or the named ones) visible at once and gives the new version."""
+        from deltalake import Schema
+        from deltalake.transaction import CommitProperties
+
+        adds = [
+            _add_action(staging, path) for path in (files if files is not None else staged_files(staging))
+        ]
+        properties = CommitProperties(custom_metadata={RECORD: json.dumps(record)})
+        return self._publish(adds, Schema.from_arrow(schema), mode, list(partition_by), properties)
+
+    def _publish(
+        self,
+        adds: list[AddAction],
+        schema: Any,
+        mode: Literal["overwrite", "append"],
+        partition_by: list[str],
+        properties: CommitProperties,
+    ) -> int:
+        from deltalake import DeltaTable, PostCommitHookProperties
+        from deltalake.transaction import create_table_with_add_actions
+
+        keep_history = PostCommitHookProperties(cleanup_expired_logs=False)
+        delta = self._delta()
+        if delta is None or (mode == "overwrite" and delta.schema() != schema):
+            create_table_with_add_actions(
+                self.uri,
+                schema,
+                adds,
+                mode="error" if delta is None else "overwrite",
+                partition_by=partition_by,
+                commit_properties=properties,
+                post_commithook_properties=keep_history,
+            )
+        else:
+            delta.create_write_transaction(
+                adds,
+                mode=mode,
+                schema=schema,
+                partition_by=partition_by,
+                commit_properties=properties,
+                post_commithook_properties=keep_history,
+            )
+        return DeltaTable(self.uri).version()
+
+    def _delta(self, version: int | None = None) -> DeltaTable | None:
+        from deltalake import DeltaTable
+
+        return DeltaTable(self.uri, version=version) if DeltaTable.is_deltatable(self.uri) else None
+
+
+class Lake(ConfigurableResource):
+    """Root folder or bucket of one fleet; everything under it is written once and committed atomically."""
+
+    uri: str
+
+    def table(self, name: str) -> Table:
+        """The committed table `name`, which need not exist yet."""
+        return Table(self.path(name))
+
+    def path(self, name: str) -> str:
+        """URI of a single file in the lake; a plain path where the lake is a local folder."""
+        uri = self.uri
+        root = unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri
+        return f"{root.rstrip('/')}/{name}"
+
+    def write_file(self, name: str, content: bytes) -> str:
+        """Writes a file as a whole (temporary name, then move) and gives its URI."""
+        return write_file(self.path(name), content)
+
+    def read_file(self, name: str) -> bytes | None:
+        """Content of a file, None if there is none."""
+        return read_file(self.path(name))
+
+
+def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """PyArrow's file system for a URI or local path, and the path in it."""
+    import pyarrow.fs as pafs
+
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), uri
+    return pafs.FileSystem.from_uri(uri)
+
+
+def read_file(uri: str) -> bytes | None:
+    """Content of one file, None if there is none."""
+    system, path = filesystem(uri)
+    try:
+        with system.open_input_stream(path) as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
+def write_file(uri: str, content: bytes) -> str:
+    """Writes one file as a whole, never visible in part, and gives its URI."""
+    system, path = filesystem(uri)
+    system.create_dir(path.rsplit("/", 1)[0], recursive=True)
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    try:
+        with system.open_output_stream(temporary) as stream:
+            stream.write(content)
+        system.move(temporary, path)
+    except BaseException:
+        if system.get_file_info(temporary).is_file:
+            system.delete_file(temporary)
+        raise
+    return uri
+
+
+def staged_files(staging: Staging) -> list[str]:
+    """Parquet files under a staging folder, relative to it, sorted."""
+    import pyarrow.fs as pafs
+
+    system, root = filesystem(staging.uri)
+    found = system.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True))
+    relative = [info.path[len(root) :].lstrip("/") for info in found if info.is_file]
+    return sorted(path for path in relative if path.endswith(".parquet") and not is_hidden(path))
+
+
+def is_hidden(relative: str) -> bool:
+    """Whether a file or a folder above it has a name that readers of tables pass over (`_SUCCESS`, `.crc`)."""
+    return any(part.startswith((".", "_")) for part in relative.split("/") if part)
+
+
+def remove(uri: str) -> None:
+    """Deletes a folder and what is in it, if it is there."""
+    import pyarrow.fs as pafs
+
+    system, path = filesystem(uri)
+    if system.get_file_info(path).type == pafs.FileType.Directory:
+        system.delete_dir(path)
+
+
+def missing_folders(uri: str) -> list[Path]:
+    """The folder and those above it that do not exist yet, deepest first; none on anything but a local disk."""
+    system, path = filesystem(uri)
+    if system.type_name != "local":
+        return []
+    folder = Path(path)
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Deletes those folders, deepest first, that are empty."""
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _column(delta: DeltaTable, name: str) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    return pa.table(delta.get_add_actions(flatten=True))[name]
+
+
+def _add_action(staging: Staging, relative: str) -> AddAction:
+    from deltalake.transaction import AddAction
+    from pyarrow.parquet import read_metadata
+
+    system, path = filesystem(f"{staging.uri}/{relative}")
+    with system.open_input_file(path) as file:
+        rows, size = read_metadata(file).num_rows, file.size()
+    partitions = [part.split("=", 1) for part in relative.split("/")[:-1] if "=" in part]
+    return AddAction(
+        f"{staging.folder}/{relative}",  # deltalake encodes it
+        size,
+        {key: unquote(value) for key, value in partitions},
+        int(time.time() * 1000),
+        True,
+        json.dumps({"numRecords": rows}),
+    )

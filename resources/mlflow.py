@@ -1,0 +1,108 @@
+"""MLflow: the record of runs and the registry of champions, through dagster-mlflow."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dagster import ConfigurableResource, HookContext, InitResourceContext, failure_hook
+from pydantic import PrivateAttr
+
+if TYPE_CHECKING:
+    from dagster_mlflow.resources import MlFlow
+    from mlflow import MlflowClient
+
+CHAMPION = "champion"
+SQLITE = "sqlite:///"
+
+
+class Mlflow(ConfigurableResource):
+    """Tracking and registry of one fleet; nothing is imported or opened before it is used.
+
+    `experiment` is also the name of the registered model. One Dagster run has at most one MLflow run.
+    """
+
+    tracking_uri: str
+    experiment: str
+
+    _context: InitResourceContext | None = PrivateAttr(default=None)
+    _active: Any = PrivateAttr(default=None)
+
+    @contextmanager
+    def yield_for_execution(self, context: InitResourceContext) -> Iterator[Mlflow]:
+        """Keeps the run's context, and ends the MLflow run with the Dagster run."""
+        self._context = context
+        try:
+            yield self
+        finally:
+            self.end_run("FINISHED")
+
+    def run(self) -> MlFlow:
+        """dagster-mlflow's resource with this Dagster run's MLflow run active."""
+        if self._active is None:
+            from dagster_mlflow.resources import MlFlow
+
+            self.client()
+            assert self._context is not None, "an MLflow run needs a Dagster run"
+            config = {"mlflow_tracking_uri": self.tracking_uri, "experiment_name": self.experiment, "env": {}, "extra_tags": {}}
+            self._active = MlFlow(self._context.replace_config(config))
+        return self._active
+
+    def end_run(self, status: str) -> None:
+        """Ends the active MLflow run, if there is one, as FINISHED or FAILED."""
+        if self._active is not None:
+            self._active.end_run(status=status)
+            self._active = None
+
+    def client(self) -> MlflowClient:
+        """A client of tracking and registry; makes the experiment, and the embedded store, if absent."""
+        for name in ("mlflow", "alembic", "mlflow.store.db.utils", "alembic.runtime.migration"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        from mlflow import MlflowClient, set_registry_uri, set_tracking_uri
+
+        embedded = self.tracking_uri.startswith(SQLITE)
+        folder = Path(self.tracking_uri.removeprefix(SQLITE)).parent
+        if embedded:
+            folder.mkdir(parents=True, exist_ok=True)
+        set_tracking_uri(self.tracking_uri)
+        set_registry_uri(self.tracking_uri)
+        client = MlflowClient(self.tracking_uri)
+        if client.get_experiment_by_name(self.experiment) is None:
+            artifacts = str(folder / "artifacts") if embedded else None
+            client.create_experiment(self.experiment, artifact_location=artifacts)
+        return client
+
+    def is_empty(self) -> bool:
+        """Whether the embedded store was never written, so that asking it can be spared."""
+        return self.tracking_uri.startswith(SQLITE) and not Path(self.tracking_uri.removeprefix(SQLITE)).exists()
+
+    def champion(self) -> Mapping[str, str] | None:
+        """Tags of the model version that has the alias `champion`, with its `version`; None if there is none."""
+        if self.is_empty():
+            return None
+        from mlflow.exceptions import MlflowException
+
+        try:
+            version = self.client().get_model_version_by_alias(self.experiment, CHAMPION)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+        return {**version.tags, "version": str(version.version)}
+
+    def run_url(self) -> str:
+        """Where the active run is to be seen: a page of the tracking server, or the store and the run's id."""
+        run_id = self.run().mlflow_run_id or self.run().active_run().info.run_id
+        if self.tracking_uri.startswith("http"):
+            experiment = self.run().experiment.experiment_id
+            return f"{self.tracking_uri}/#/experiments/{experiment}/runs/{run_id}"
+        return f"{self.tracking_uri} run {run_id}"
+
+
+@failure_hook(required_resource_keys={"mlflow"})
+def mlflow_run_failed(context: HookContext) -> None:
+    """Marks the MLflow run as failed when a step of the Dagster run fails."""
+    context.resources.mlflow.end_run("FAILED")

@@ -1,0 +1,234 @@
+"""`fleet.yaml`: the only file a user writes, as typed settings."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from resources.problems import InputError, Problem
+
+CONFIG_VARIABLE = "FLEET_CONFIG"
+REPOSITORY_ROOT = Path(__file__).resolve().parent.parent
+
+CalendarFeature = Literal[
+    "minute", "hour", "day_of_week", "day_of_month", "day_of_year", "week_of_year",
+    "month", "quarter", "year", "trend",
+]  # fmt: skip
+Statistic = Literal["mean", "std", "min", "max", "sum"]
+Metric = Literal["wape", "mae", "rmse"]
+Objective = Literal[
+    "regression", "regression_l1", "huber", "fair", "poisson", "quantile", "mape", "gamma", "tweedie",
+]  # fmt: skip
+_ONE_THREAD = "nothing: each model trains on one thread, so that results repeat"
+_OWNERS = {
+    "model.objective": "objective objective_type app application loss",
+    "model.rounds": "num_iterations num_iteration n_iter num_tree num_trees num_round num_rounds nrounds "
+    "num_boost_round n_estimators max_iter",
+    "model.seed": "seed random_seed random_state",
+    _ONE_THREAD: "num_threads num_thread nthread nthreads n_jobs",
+    "nothing: training is always deterministic": "deterministic",
+}
+# LightGBM's names and aliases (https://lightgbm.readthedocs.io/en/stable/Parameters.html) -> what to use instead
+OWNED_PARAMETERS = {name: owner for owner, names in _OWNERS.items() for name in names.split()}
+
+
+def _one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _cron(value: str) -> str:
+    from dagster._utils.schedules import is_valid_cron_string
+
+    if not is_valid_cron_string(value):
+        raise ValueError(f"{value!r} is not a cron expression; write five fields such as '0 3 * * 1'")
+    return value
+
+
+def _owner(value: str) -> str:
+    if not re.fullmatch(r"team:\S+|[^@\s]+@[^@\s]+", value):
+        raise ValueError(f"{value!r} is no owner; write an address such as me@example.com or team:forecasting")
+    return value
+
+
+def _timezone(value: str) -> str:
+    from zoneinfo import available_timezones
+
+    if value not in available_timezones():
+        raise ValueError(f"{value!r} is not a time zone; write an IANA name such as Asia/Tokyo or UTC")
+    return value
+
+
+def _frequency(value: str) -> str:
+    import pandas as pd
+
+    try:
+        offset = pd.tseries.frequencies.to_offset(value)
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not a pandas frequency; write h, D, B, W-FRI, MS ...") from error
+    if offset.n <= 0:
+        raise ValueError(f"{value!r} does not go forward; write h, D, B, W-FRI, MS ...")
+    return value
+
+
+def _parameters(value: dict[str, Any]) -> dict[str, Any]:
+    owned = [f"{key} (use {OWNED_PARAMETERS[key]})" for key in value if key in OWNED_PARAMETERS]
+    if owned:
+        raise ValueError(f"set elsewhere: {', '.join(owned)}")
+    nested = [key for key, item in value.items() if not isinstance(item, str | int | float | bool)]
+    if nested:
+        raise ValueError(f"{', '.join(nested)}: LightGBM parameters are numbers, text or true/false")
+    return value
+
+
+Names = Annotated[list[str], BeforeValidator(_one_or_many)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Source(_Section):
+    """Where the table is: a file, folder, glob or URI, and Spark's reader options."""
+
+    path: str = Field(min_length=1)
+    format: Literal["parquet", "csv", "json"] | None = None
+    options: dict[str, str | int | bool | float] = {}
+
+
+class Rolling(_Section):
+    """Statistics of the label over windows of calendar periods that end a horizon ago."""
+
+    windows: list[Annotated[int, Field(ge=2)]] = []
+    statistics: list[Statistic] = ["mean", "std"]
+
+
+class Features(_Section):
+    """What a model may look at. Absent keys are derived from the table's frequency."""
+
+    known_ahead: Names = []
+    past_only: Names = []
+    lags: list[Positive] | None = None
+    rolling: Rolling | None = None
+    calendar: list[CalendarFeature] | None = None
+
+
+class Model(_Section):
+    """LightGBM's part. Parameters left out follow the rows a segment has."""
+
+    objective: Objective = "regression"
+    rounds: Positive = 200
+    label_transform: Literal["none", "log1p"] = "none"
+    params: Annotated[dict[str, Any], AfterValidator(_parameters)] = {}
+    seed: int = 0
+
+
+class Evaluation(_Section):
+    """How models are judged; periods are those of `frequency`."""
+
+    holdout: Positive | None = None
+    metric: Metric = "wape"
+    season: Positive | None = None
+    minimum_history: Annotated[int, Field(ge=2)] | None = None
+
+
+class Forecasts(_Section):
+    """`closed_after`: periods without a row after which a segment is closed; the horizon by default."""
+
+    closed_after: Positive | None = None
+
+
+class Schedule(_Section):
+    """When the weekly cycle runs while `make ui` or a Dagster daemon is up."""
+
+    cron: Annotated[str, AfterValidator(_cron)] = "0 3 * * 1"
+    timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
+    enabled: bool = True
+
+
+class Mlflow(_Section):
+    """Tracking server; by default SQLite and files beside the lake, or MLFLOW_TRACKING_URI."""
+
+    tracking_uri: str | None = None
+
+
+class Settings(_Section):
+    """One fleet, as its user wrote it. Paths are absolute once read by `read_settings`."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")
+    source: Source
+    segment: Names = Field(min_length=1)
+    time: str = Field(min_length=1)
+    label: str = Field(min_length=1)
+    frequency: Annotated[str, AfterValidator(_frequency)] | None = None
+    horizon: Positive | None = None
+    features: Features = Features()
+    model: Model = Model()
+    evaluation: Evaluation = Evaluation()
+    forecasts: Forecasts = Forecasts()
+    schedule: Schedule = Schedule()
+    mlflow: Mlflow = Mlflow()
+    lake: str = Field("data/lake", min_length=1)
+    owner: Annotated[str, AfterValidator(_owner)] = "team:fleet"
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column of the source that the fleet reads: key, time, label, features."""
+        return [*self.segment, self.time, self.label, *self.features.known_ahead, *self.features.past_only]
+
+    @property
+    def partitions_name(self) -> str:
+        """Name of the Dagster dynamic partition set that holds this fleet's segments."""
+        return f"{self.name}_segments"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's tracking URI: configured, from the environment, or SQLite beside the lake."""
+        embedded = f"sqlite:///{self.lake}/mlflow/mlflow.db" if is_local(self.lake) else ""
+        return self.mlflow.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is on this machine's file system rather than a URI such as s3://bucket."""
+    return "://" not in path or path.startswith("file://")
+
+
+def absolute(path: str, folder: Path) -> str:
+    """`path` relative to `folder` (that of fleet.yaml); URIs stay as they are."""
+    if not is_local(path):
+        return path
+    plain = unquote(path.removeprefix("file://")) if path.startswith("file://") else path
+    return str((folder / Path(plain).expanduser()).resolve())
+
+
+def read_settings(path: str | os.PathLike[str]) -> Settings:
+    """Settings from a `fleet.yaml`, with absolute paths.
+
+    Raises:
+        InputError: the file is missing, is not YAML, or has mistakes; all of them are listed.
+    """
+    from resources.settings_problems import problems_of, read_document
+
+    file = Path(path).resolve()
+    document, lines = read_document(file)
+    problems = problems_of(document, lines, file.name)
+    if problems:
+        raise InputError(problems)
+    settings = Settings.model_validate(document)
+    folder = file.parent
+    source = settings.source.model_copy(update={"path": absolute(settings.source.path, folder)})
+    lake = absolute(settings.lake, folder)
+    if is_local(lake) and unquote(lake) != lake:
+        what = f"{lake} holds a percent escape, which Delta Lake takes for another character"
+        raise InputError([Problem(f"{file.name} lake", what, "choose a folder without it")])
+    return settings.model_copy(update={"source": source, "lake": lake})
+
+
+def config_path() -> Path:
+    """The `fleet.yaml` in force: FLEET_CONFIG, or the one in the repository root."""
+    return Path(os.environ.get(CONFIG_VARIABLE) or REPOSITORY_ROOT / "fleet.yaml").resolve()

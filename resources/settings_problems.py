@@ -1,0 +1,197 @@
+"""Every mistake in a `fleet.yaml`, found at once and said with its line, key and remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from resources.problems import InputError, Problem
+from resources.settings import Settings
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+Lines = dict[str, int]
+TYPE_NAMES = ("str", "int", "bool", "float")
+
+
+def read_document(file: Path) -> tuple[Any, Lines]:
+    """The YAML document and the line of each dotted key.
+
+    Raises:
+        InputError: no such file, not readable as YAML, or a key written twice.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        remedy = "give a YAML file with --config"
+        raise InputError([Problem(str(file), f"cannot be read ({error})", remedy)]) from None
+    try:
+        node = yaml.compose(text, yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError([Problem(file.name, f"is not YAML: {error}", "mend the line named above")]) from None
+    lines: Lines = {}
+    twice: list[Problem] = []
+    _walk(node, "", lines, twice, file.name)
+    if twice:
+        raise InputError(twice)
+    return document, lines
+
+
+def _walk(node: yaml.Node | None, prefix: str, lines: Lines, twice: list[Problem], name: str) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            path = f"{prefix}{key.value}"
+            line = key.start_mark.line + 1
+            if path in lines:
+                twice.append(Problem(f"{name}:{line} {path}", "is written twice", "keep one of the two"))
+            lines[path] = line
+            _walk(value, f"{path}.", lines, twice, name)
+
+
+def problems_of(document: Any, lines: Lines, name: str) -> list[Problem]:
+    """All problems of a parsed `fleet.yaml`: types, unknown keys, impossible combinations."""
+    if not isinstance(document, dict):
+        required = "name, source, segment, time, label"
+        return [Problem(name, "holds no settings", f"write at least {required}")]
+    found: list[Problem] = []
+    try:
+        Settings.model_validate(document)
+    except ValidationError as error:
+        # a value that is none of several types is one mistake, which pydantic reports for each of the types
+        by_place = {problem.where: problem for problem in (_problem(e, lines, name) for e in error.errors())}
+        found += by_place.values()
+    found += impossible_combinations(document, lines, name)
+    return list(dict.fromkeys(found))
+
+
+def _problem(error: ErrorDetails, lines: Lines, name: str) -> Problem:
+    keys = [str(part) for part in error["loc"]]
+    if keys[-1:] and keys[-1] in TYPE_NAMES and keys[:2] == ["source", "options"]:
+        keys = keys[:-1]
+    where = _where(".".join(keys), lines, name)
+    kind, message = error["type"], error["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        return Problem(where, "unknown key", _nearest_key(keys))
+    if kind == "missing":
+        return Problem(where, "is missing", _example(keys))
+    given = error.get("input")
+    return Problem(where, f"{message[0].lower()}{message[1:]}, got {given!r}", _example(keys))
+
+
+def _where(key: str, lines: Lines, name: str) -> str:
+    known = key
+    while known and known not in lines:
+        known = known.rpartition(".")[0]
+    return f"{name}:{lines[known]} {key}" if known else f"{name} {key}"
+
+
+def _nearest_key(keys: list[str]) -> str:
+    section: Any = Settings
+    for key in keys[:-1]:
+        field = section.model_fields.get(key) if _is_section(section) else None
+        section = _section_of(field.annotation) if field else None
+    if not _is_section(section):
+        return "remove it"
+    known = list(section.model_fields)
+    near = difflib.get_close_matches(keys[-1], known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _section_of(annotation: Any) -> Any:
+    if _is_section(annotation):
+        return annotation
+    return next((part for part in getattr(annotation, "__args__", ()) if _is_section(part)), None)
+
+
+EXAMPLES = {
+    "name": "write letters, digits and _ such as store_sales",
+    "source": "write {path: data/sales.parquet}",
+    "source.path": "write a file, folder, glob or URI such as data/sales.parquet",
+    "source.format": "write parquet, csv or json",
+    "source.options": "write text, a number or true/false",
+    "segment": "write a column or a list of columns such as [store, department]",
+    "time": "write the name of the time column",
+    "label": "write the name of the column to forecast",
+    "frequency": "write a pandas alias such as h, D, B, W-FRI, MS, or leave it out",
+    "horizon": "write a whole number of periods such as 28",
+    "features": "write a mapping with known_ahead, past_only, lags, rolling, calendar",
+    "features.lags": "write whole numbers of periods such as [28, 35, 364]",
+    "features.rolling": "write {windows: [7, 28], statistics: [mean, std]}",
+    "features.calendar": "write names such as [day_of_week, month, trend]",
+    "model": "write a mapping with objective, rounds, label_transform, params, seed",
+    "model.rounds": "write a whole number of trees such as 200",
+    "evaluation": "write a mapping with holdout, metric, season, minimum_history, each in whole periods",
+    "forecasts": "write {closed_after: 28}",
+    "schedule": "write a mapping with cron, timezone, enabled",
+    "schedule.cron": "write '0 3 * * 1' for Mondays at three in the morning",
+    "schedule.timezone": "write Asia/Tokyo, Europe/Berlin or UTC",
+    "lake": "write a folder or bucket such as data/lake",
+    "model.params": "write LightGBM parameters such as {learning_rate: 0.05}",
+}
+
+
+def _example(keys: list[str]) -> str:
+    for end in range(len(keys), 0, -1):
+        if example := EXAMPLES.get(".".join(keys[:end])):
+            return example
+    return ""
+
+
+def impossible_combinations(document: dict[str, Any], lines: Lines, name: str) -> list[Problem]:
+    """Values that are fine alone but not together; tolerant of values of wrong type (reported elsewhere)."""
+    features = _mapping(document.get("features"))
+    horizon = document.get("horizon")
+    found = [*_columns_named_twice(document, features, lines, name)]
+    lags = features.get("lags")
+    if isinstance(horizon, int) and isinstance(lags, list):
+        found += [
+            Problem(
+                _where("features.lags", lines, name),
+                f"a lag of {lag} is shorter than the horizon of {horizon}: "
+                "its value is not known yet when the forecast is made",
+                f"write {horizon} or more, or shorten the horizon",
+            )
+            for lag in lags
+            if isinstance(lag, int) and 1 <= lag < horizon
+        ]
+    return found
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _columns_named_twice(
+    document: dict[str, Any], features: dict[str, Any], lines: Lines, name: str
+) -> list[Problem]:
+    roles: list[tuple[str, str]] = []
+    for key, value in [
+        ("segment", document.get("segment")),
+        ("time", document.get("time")),
+        ("label", document.get("label")),
+        ("features.known_ahead", features.get("known_ahead")),
+        ("features.past_only", features.get("past_only")),
+    ]:
+        names = value if isinstance(value, list) else [value]
+        roles += [(item, key) for item in names if isinstance(item, str)]
+    counts = Counter(column for column, _ in roles)
+    return [
+        Problem(
+            _where([key for item, key in roles if item == column][-1], lines, name),
+            f"column {column!r} is named {count} times ({', '.join(k for c, k in roles if c == column)})",
+            "a column has one role: keep one of them",
+        )
+        for column, count in counts.items()
+        if count > 1
+    ]

@@ -1,0 +1,96 @@
+"""Spark sessions, built on dagster-pyspark."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from dagster import ConfigurableResource
+
+from resources.problems import InputError, Problem
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+JAVA_NEEDED = 17
+
+
+class Spark(ConfigurableResource):
+    """The Spark session of a run; the embedded default is `local[*]` in this process."""
+
+    master: str = "local[*]"
+    memory: str = "4g"
+    conf: dict[str, str] = {}
+
+    def session(self) -> SparkSession:
+        """The session, started when first asked for and shared by the assets of a run.
+
+        Raises:
+            InputError: no Java 17 or later, or the session cannot start.
+        """
+        require_java()
+        from dagster_pyspark import LazyPySparkResource
+
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        session = LazyPySparkResource(spark_config=self._settings()).spark_session
+        session.sparkContext.setLogLevel("ERROR")
+        _silence_query_errors()
+        return session
+
+    def _settings(self) -> dict[str, str]:
+        return {
+            "spark.app.name": "fleet",
+            "spark.master": self.master,
+            "spark.driver.memory": self.memory,
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.ui.enabled": "false",
+            "spark.ui.showConsoleProgress": "false",
+            "spark.sql.session.timeZone": "UTC",
+            "spark.sql.caseSensitive": "true",
+            "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+            # pandas writes nanoseconds, which Spark refuses unless read as integers (cast back in source.py)
+            "spark.sql.legacy.parquet.nanosAsLong": "true",
+            # a file name such as `bucket=3` in the user's own folder must not become a column's type
+            "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+            "spark.sql.shuffle.partitions": "16",
+            "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
+            "spark.python.worker.reuse": "true",
+            **self.conf,
+        }
+
+
+def require_java() -> None:
+    """Makes sure that Java 17 or later can be started.
+
+    Raises:
+        InputError: it cannot; says how to install it.
+    """
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
+    remedy = f"install it: sudo apt-get install -y openjdk-{JAVA_NEEDED}-jre-headless"
+    if java is None:
+        raise InputError([Problem("Java", f"version {JAVA_NEEDED} or later is not installed", remedy)])
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(\d+)', said)
+    if version and int(version.group(1)) < JAVA_NEEDED:
+        raise InputError(
+            [Problem("Java", f"{java} is version {version.group(1)}; {JAVA_NEEDED} is needed", remedy)]
+        )
+
+
+def _silence_query_errors() -> None:
+    import logging
+
+    for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def quoted(column: str) -> str:
+    """A column name as Spark SQL reads it whatever characters it has (dots, spaces, backticks)."""
+    return "`" + column.replace("`", "``") + "`"

@@ -1,0 +1,77 @@
+"""What every test can ask for: one Spark session, and small fleets of a table and its `fleet.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from resources.lake import Lake
+from resources.settings import Settings, read_settings
+from resources.spark import Spark
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A table in a folder of its own, with the settings and the lake that belong to it."""
+
+    folder: Path
+    settings: Settings
+    lake: Lake
+
+
+MakeFleet = Callable[..., Fleet]
+
+
+@pytest.fixture(scope="session")
+def spark() -> Spark:
+    """The one Spark session of a test run: two cores, few partitions."""
+    conf = {"spark.sql.shuffle.partitions": "2", "spark.default.parallelism": "2"}
+    return Spark(master="local[2]", memory="2g", conf=conf)
+
+
+@pytest.fixture
+def make_fleet(tmp_path: Path) -> MakeFleet:
+    """Writes a table (frame -> Parquet, text -> CSV, None -> nothing) and a `fleet.yaml`; keys override it."""
+
+    def make(table: pd.DataFrame | str | None = None, file: str | None = None, **keys: Any) -> Fleet:
+        folder = tmp_path / f"fleet_{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        name = file or ("table.csv" if isinstance(table, str) else "table.parquet")
+        if isinstance(table, str):
+            (folder / name).write_text(table, encoding="utf-8", newline="")
+        elif table is not None:
+            table.to_parquet(folder / name, index=False)
+        written = {"name": "tiny", "source": {"path": name}, "segment": "shop", "time": "day", "label": "sold"}
+        (folder / "fleet.yaml").write_text(yaml.safe_dump({**written, **keys}, allow_unicode=True), encoding="utf-8")
+        settings = read_settings(folder / "fleet.yaml")
+        return Fleet(folder, settings, Lake(uri=settings.lake))
+
+    return make
+
+
+@pytest.fixture
+def daily() -> pd.DataFrame:
+    """Three shops, sixty days, a price known ahead: shop, day, sold, price."""
+    return daily_sales()
+
+
+def daily_sales(shops: int = 3, days: int = 60, frequency: str = "D", start: str = "2024-01-01") -> pd.DataFrame:
+    """Sales of some shops on regular times, all of them distinct numbers."""
+    times = pd.date_range(start, periods=days, freq=frequency)
+    frames = [
+        pd.DataFrame({
+            "shop": f"shop {shop}",
+            "day": times,
+            "sold": 100.0 * shop + np.arange(days) + np.sin(np.arange(days)),
+            "price": 1.0 + np.arange(days) % 5,
+        })
+        for shop in range(1, shops + 1)
+    ]  # fmt: skip
+    return pd.concat(frames, ignore_index=True)

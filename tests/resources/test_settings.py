@@ -1,0 +1,159 @@
+"""`fleet.yaml`: every mistake at once, each with its key, its line and what to write instead."""
+
+from pathlib import Path
+
+import pytest
+
+from resources.problems import InputError
+from resources.settings import CONFIG_VARIABLE, REPOSITORY_ROOT, config_path, read_settings
+
+MINIMAL = """\
+name: tiny
+source: {path: data/table.parquet}
+segment: shop
+time: day
+label: sold
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "fleet.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def problems(folder: Path, text: str) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        read_settings(write(folder, text))
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_five_keys_suffice_and_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    settings = read_settings(write(tmp_path, MINIMAL))
+    assert settings.segment == ["shop"]
+    assert settings.source.path == str(tmp_path / "data/table.parquet")
+    assert settings.lake == str(tmp_path / "data/lake")
+    assert settings.horizon is None
+    assert settings.columns == ["shop", "day", "sold"]
+    assert settings.partitions_name == "tiny_segments"
+
+
+def test_the_demo_configuration_is_valid() -> None:
+    assert read_settings(REPOSITORY_ROOT / "fleet.yaml").name == "store_sales"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("/a b/100%/#1.csv", "/a b/100%/#1.csv"),
+        ("file:///a%20b/c.csv", "/a b/c.csv"),
+        ("s3://bucket/a b.csv", "s3://bucket/a b.csv"),
+    ],
+)
+def test_absolute_paths_and_uris_stay(tmp_path: Path, given: str, expected: str) -> None:
+    text = MINIMAL.replace("{path: data/table.parquet}", f"{{path: '{given}'}}")
+    assert read_settings(write(tmp_path, text)).source.path == expected
+
+
+def test_all_problems_are_reported_at_once_with_key_line_and_remedy(tmp_path: Path) -> None:
+    text = """\
+name: 9 lives
+source: {path: t.csv, format: xlsx}
+segment: [shop, sold]
+label: sold
+horizn: 7
+horizon: 14
+features:
+  lags: [7, 14, 3]
+  calender: [month]
+model:
+  rounds: many
+  params: {n_estimators: 5}
+schedule: {cron: sometimes, timezone: Mars/Olympus}
+frequency: fortnight
+"""
+    found = problems(tmp_path, text)
+    expected = [
+        ("fleet.yaml:1 name", "letters, digits and _"),
+        ("fleet.yaml:2 source.format", "write parquet, csv or json"),
+        ("fleet.yaml time", "is missing"),
+        ("fleet.yaml:5 horizn", "did you mean horizon?"),
+        ("fleet.yaml:8 features.lags", "a lag of 7 is shorter than the horizon of 14"),
+        ("fleet.yaml:8 features.lags", "a lag of 3 is shorter than the horizon of 14"),
+        ("fleet.yaml:9 features.calender", "did you mean calendar?"),
+        ("fleet.yaml:11 model.rounds", "valid integer, got 'many'"),
+        ("fleet.yaml:12 model.params", "n_estimators (use model.rounds)"),
+        ("fleet.yaml:13 schedule.cron", "five fields"),
+        ("fleet.yaml:13 schedule.timezone", "IANA name"),
+        ("fleet.yaml:14 frequency", "not a pandas frequency"),
+        ("fleet.yaml:4 label", "column 'sold' is named 2 times (segment, label)"),
+    ]
+    for where, what in expected:
+        assert [line for line in found if line.startswith(f"{where}:") and what in line], (where, what, found)
+    assert len(found) == len(expected)
+    assert all("->" in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "holds no settings"),
+        ("# only a comment\n", "holds no settings"),
+        ("- a\n- b\n", "holds no settings"),
+        ("name: [tiny\nsource: x", "is not YAML"),
+        ("name: a\tb: c", "is not YAML"),
+        (MINIMAL + "label: other\n", "fleet.yaml:6 label: is written twice"),
+        (MINIMAL + "model: {seed: 1, seed: 2}\n", "fleet.yaml:6 model.seed: is written twice"),
+        (MINIMAL + "1: x\n", "1: "),
+        (MINIMAL + "horizon: true\n", "fleet.yaml:6 horizon"),
+        (MINIMAL + "horizon: 0\n", "fleet.yaml:6 horizon"),
+        (MINIMAL + "features: [a]\n", "fleet.yaml:6 features"),
+        (MINIMAL + "features: {known_ahead: [x, x]}\n", "column 'x' is named 2 times"),
+        (MINIMAL + "features: {past_only: day}\n", "column 'day' is named 2 times (time, features.past_only)"),
+        (MINIMAL + "frequency: -1D\n", "does not go forward"),
+        (MINIMAL + "source: {options: {sep: [a]}}\n", "twice"),
+        (MINIMAL.replace("segment: shop", "segment: []"), "fleet.yaml:3 segment"),
+        (MINIMAL.replace("{path: data/table.parquet}", "table.parquet"), "write {path: data/sales.parquet}"),
+    ],
+)
+def test_one_mistake(tmp_path: Path, text: str, expected: str) -> None:
+    found = problems(tmp_path, text)
+    assert any(expected in line for line in found), found
+
+
+def test_a_bad_reader_option_is_one_problem_at_its_key(tmp_path: Path) -> None:
+    text = MINIMAL.replace("{path: data/table.parquet}", "{path: t.csv, options: {sep: [a]}}")
+    found = problems(tmp_path, text)
+    assert len(found) == 1
+    assert found[0].startswith("fleet.yaml:2 source.options.sep:")
+
+
+def test_a_missing_file_and_one_that_is_not_text(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_settings(tmp_path / "nothing.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_settings(tmp_path / "binary.yaml")
+
+
+def test_a_lake_whose_path_delta_lake_would_misread_is_refused(tmp_path: Path) -> None:
+    assert "percent escape" in problems(tmp_path, MINIMAL + "lake: a%20b\n")[0]
+    assert read_settings(write(tmp_path, MINIMAL + "lake: 100%\n")).lake == str(tmp_path / "100%")
+
+
+def test_tracking_uri_configured_before_environment_before_lake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert read_settings(write(tmp_path, MINIMAL)).tracking_uri == f"sqlite:///{tmp_path}/data/lake/mlflow/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://from-environment")
+    assert read_settings(write(tmp_path, MINIMAL)).tracking_uri == "http://from-environment"
+    text = MINIMAL + "mlflow: {tracking_uri: http://configured}\n"
+    assert read_settings(write(tmp_path, text)).tracking_uri == "http://configured"
+
+
+def test_config_path_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CONFIG_VARIABLE, str(tmp_path / "mine.yaml"))
+    assert config_path() == tmp_path / "mine.yaml"
+    monkeypatch.delenv(CONFIG_VARIABLE)
+    assert config_path() == REPOSITORY_ROOT / "fleet.yaml"
