@@ -56,7 +56,7 @@ def add_partitions(instance: DagsterInstance, name: str, keys: Iterable[str]) ->
     In portions, because one statement with tens of thousands breaks SQLite (dagster issue 16260).
     """
     known = set(instance.get_dynamic_partitions(name))
-    new = [key for key in keys if key not in known]
+    new = sorted(set(keys) - known)
     for start in range(0, len(new), MOST_KEYS_AT_ONCE):
         instance.add_dynamic_partitions(name, new[start : start + MOST_KEYS_AT_ONCE])
     return len(new)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from dagster import BetaWarning, Definitions, PreviewWarning, in_process_executor
+from dagster import BetaWarning, Definitions, PreviewWarning, colored_console_logger, in_process_executor
 
 from assets.champions.asset import champions_asset
 from assets.champions.checks import champions_checks
@@ -18,6 +18,7 @@ from assets.models.asset import models_asset
 from assets.models.checks import models_checks
 from assets.raw.asset import raw_asset
 from assets.raw.checks import raw_checks
+from orchestration.console import terminal_logger
 from orchestration.event_log import enable_batching
 from orchestration.jobs import weekly_cycle_job
 from orchestration.schedules import weekly_schedule
@@ -46,6 +47,7 @@ def fleet_definitions(settings: Settings) -> Definitions:
             "mlflow": Mlflow(tracking_uri=settings.tracking_uri, experiment=settings.name),
         },
         executor=in_process_executor,
+        loggers={"console": colored_console_logger, "terminal": terminal_logger},
     )
 
 

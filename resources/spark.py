@@ -7,9 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dagster import ConfigurableResource
+from pydantic import Field
 
 from resources.problems import InputError, Problem
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 JAVA_NEEDED = 17
+QUIET_LOG = Path(__file__).with_name("log4j2.properties")
 
 
 class Spark(ConfigurableResource):
@@ -24,7 +27,7 @@ class Spark(ConfigurableResource):
 
     master: str = "local[*]"
     memory: str = "4g"
-    conf: dict[str, str] = {}
+    conf: dict[str, str] = Field(default_factory=dict)
 
     def session(self) -> SparkSession:
         """The session, started when first asked for and shared by the assets of a run.
@@ -47,8 +50,8 @@ class Spark(ConfigurableResource):
             "spark.master": self.master,
             "spark.driver.memory": self.memory,
             "spark.driver.host": "127.0.0.1",
-            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
             "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.extraJavaOptions": f'-Dlog4j2.configurationFile="file:{QUIET_LOG}"',
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
             "spark.sql.session.timeZone": "UTC",
@@ -89,6 +92,11 @@ def _silence_query_errors() -> None:
 
     for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def literal_path(path: str) -> str:
+    """A path as Spark's readers take it: not as a pattern, whatever characters it has."""
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", path)
 
 
 def quoted(column: str) -> str:

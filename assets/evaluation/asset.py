@@ -85,7 +85,7 @@ def _metadata(
         "worst segments": table(worst_segments(errors)),
         "error by segment": plot(scatter_plot(errors)),
         "total error": plot(totals_plot(record)),
-        "report": MetadataValue.url(f"file://{report}") if "://" not in report else MetadataValue.url(report),
+        "report": MetadataValue.path(report),
         "mlflow run": mlflow.run_url(),
         "cut-offs": MetadataValue.json({k: v for k, v in record.items() if k.endswith("through") or k == "holdout_from"}),
         "dagster/column_schema": column_schema(rows.schema),

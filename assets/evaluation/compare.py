@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,11 @@ from assets.models.shard import SEGMENT_MODEL
 from assets.models.store import ShardPart, boosters
 from assets.raw.recipe import Recipe
 
+if TYPE_CHECKING:
+    from lightgbm import Booster
+
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 CANDIDATES = ("challenger", "served", "incumbent", "baseline")
 JUDGED = pa.schema(
     [
@@ -68,14 +72,20 @@ def judge_bucket(task: JudgeTask, recipe: Recipe, last: int, otherwise: float) -
         naive = seasonal_naive(
             rows.periods[history], rows.labels[history], targets, origins, recipe.season, otherwise
         )
+        new, old = (or_baseline(twins.get(rows.key), naive) for twins in (challenger, incumbent))
         forecasts = {
-            "challenger": challenger.get(rows.key, naive),
-            "served": challenger.get(rows.key, naive) if rows.key in task.chosen else naive,
+            "challenger": new,
+            "served": new if rows.key in task.chosen else naive,
             "baseline": naive,
         }
         if task.incumbent is not None:
-            forecasts["incumbent"] = incumbent.get(rows.key, naive) if rows.key in task.incumbent_chosen else naive
+            forecasts["incumbent"] = old if rows.key in task.incumbent_chosen else naive
         yield _sums(rows.key, labels, forecasts)
+
+
+def or_baseline(predicted: Floats | None, naive: Floats) -> Floats:
+    """What is forecast: a model's finite predictions, and the baseline wherever there is none."""
+    return naive if predicted is None else np.where(np.isfinite(predicted), predicted, naive)
 
 
 def _sums(key: str, labels: Floats, forecasts: Mapping[str, Floats]) -> dict[str, Any]:
@@ -97,13 +107,15 @@ def _twins(
         by_key = {rows.key: rows for rows in own.segments()}
         for key, booster in boosters(group.parts, "judged"):
             if key in wanted and key in by_key:
-                found[key] = predict(booster, _holdout_matrix(wanted[key], by_key[key], after, last), group.recipe.model)
+                targets = wanted[key].periods[wanted[key].between(after, last)]
+                found[key] = predictions_at(booster, by_key[key], targets, group.recipe)
     return found
 
 
-def _holdout_matrix(wanted: SegmentRows, own: SegmentRows, after: int, last: int) -> Floats:
-    targets = wanted.periods[wanted.between(after, last)]
-    return own.x[np.searchsorted(own.periods, targets)]
+def predictions_at(booster: Booster, own: SegmentRows, targets: Ints, recipe: Recipe) -> Floats:
+    """A booster's prediction for each period; NaN where its recipe has no row of features for one."""
+    x, there = own.at(targets)
+    return np.where(there, predict(booster, x, recipe.model), np.nan)
 
 
 def chosen_segments(listing: pa.Table) -> frozenset[str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from assets.models.store import trainings
+from assets.raw.recipe import Recipe
 from resources.lake import Lake
 from resources.mlflow import Mlflow
 
@@ -34,3 +36,14 @@ def published_champion(lake: Lake, mlflow: Mlflow) -> Champion | None:
         return None
     rows = lake.table(CHAMPIONS).arrow(where=[("published", "=", tags["published"])])
     return Champion(int(tags["version"]), tags, rows.drop_columns(["published"]))
+
+
+def recipes_of(lake: Lake, champion: Champion) -> list[Recipe]:
+    """The recipes that a champion's models were trained by."""
+    known = trainings(lake)
+    return [known[identity].recipe for identity in champion.trainings if identity in known]
+
+
+def answers(lake: Lake, champion: Champion, recipe: Recipe) -> bool:
+    """Whether a champion answers a recipe's question: the same segments, time, label and frequency."""
+    return all(theirs.problem_digest == recipe.problem_digest for theirs in recipes_of(lake, champion))

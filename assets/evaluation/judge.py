@@ -12,13 +12,13 @@ import pyarrow.compute as pc
 
 from assets.code_version import code_version, version_of
 from assets.evaluation.compare import JUDGED, JudgeTask, ModelGroup, chosen_segments, judge_bucket
-from assets.evaluation.incumbent import Champion
+from assets.evaluation.incumbent import Champion, answers, recipes_of
 from assets.features.publish import SEGMENTS, FeatureSet
 from assets.features.rebuild import BucketFiles, committed_files, files_for
 from assets.models.error_sums import metric_of, totals
 from assets.models.shard import BASELINE, SKIPPED
 from assets.models.spread import spread
-from assets.models.store import LISTING, ShardPart, Training, listing_of, shards_by_bucket, trainings
+from assets.models.store import LISTING, Training, listing_of, shards_by_bucket, trainings
 from assets.raw.parse import KEY, PERIOD
 from assets.raw.recipe import Recipe
 from resources.lake import Lake
@@ -84,7 +84,7 @@ def challenger_listing(
     fresh = listing_of(lake, training)
     known = lake.table(SEGMENTS).arrow(columns=[KEY, "fleet_bucket"], version=features.record["segments_version"])
     parts = [fresh]
-    if champion is not None and not training.covers_all:
+    if champion is not None and not training.covers_all and answers(lake, champion, training.recipe):
         older = champion.listing.select(LISTING.names).cast(LISTING)
         older = older.filter(pc.is_in(older["segment"], known[KEY].combine_chunks()))
         parts.append(older.filter(pc.invert(pc.is_in(older["segment"], fresh["segment"].combine_chunks()))))
@@ -107,10 +107,10 @@ def _comparable(
     """The incumbent, or why it cannot be compared cleanly on this holdout."""
     if champion is None:
         return None, "no fleet served before"
-    known = trainings(lake)
-    recipes = [known[identity].recipe for identity in champion.trainings if identity in known]
-    if any(theirs.problem_digest != recipe.problem_digest for theirs in recipes):
+    if not answers(lake, champion, recipe):
         return None, "it answers another question: segment, time, label or frequency changed"
+    if any(theirs.horizon < recipe.horizon for theirs in recipes_of(lake, champion)):
+        return None, "it forecasts fewer periods ahead, from labels that are not known yet at this horizon"
     holdout_from = features.profile.last_period - recipe.holdout
     cut_offs = [pc.max(champion.listing[name]).as_py() for name in ("judged_through", "selected_through")]
     if any(cut_off is not None and cut_off > holdout_from for cut_off in cut_offs):
@@ -155,9 +155,11 @@ def model_groups(
 ) -> dict[int, tuple[ModelGroup, ...]]:
     """A listing's models by bucket, each with feature files that fit its recipe (kept while `stack` is open).
 
-    A training whose columns the table no longer has is left out: its segments fall back to the baseline.
+    A training whose columns the table no longer has, or that answers another question, is left out: its segments fall
+    back to the baseline.
     """
-    known = trainings(lake)
+    question = features.recipe.problem_digest
+    known = {key: past for key, past in trainings(lake).items() if past.recipe.problem_digest == question}
     groups: dict[int, tuple[ModelGroup, ...]] = {}
     for identity in sorted(key for key in listing["training"].unique().to_pylist() if key in known):
         recipe = known[identity].recipe
@@ -168,7 +170,7 @@ def model_groups(
         mine = listing.filter(pc.equal(listing["training"], identity))
         for bucket, parts in shards_by_bucket(lake, mine).items():
             if bucket in files:
-                group = ModelGroup(recipe, files[bucket], tuple[ShardPart, ...](parts))
+                group = ModelGroup(recipe, files[bucket], tuple(parts))
                 groups[bucket] = (*groups.get(bucket, ()), group)
     return groups
 
@@ -202,7 +204,8 @@ def _record(
         "compared": _comparable_sums(recipe.metric, summed, bool(incumbent)),
         "incumbent_version": incumbent.version if incumbent else None,
         "incumbent_left_out": why_not,
-        "holdout": {"start": str(calendar_times[-recipe.holdout]), "end": str(calendar_times[-1])},
+        "holdout": {"start": calendar_times[-recipe.holdout].isoformat(), "end": calendar_times[-1].isoformat()},
+        "last_label": profile.last_label.isoformat(),
         "holdout_from": profile.last_period - recipe.holdout,
         "trained_through": training.record["trained_through"],
         "judged_through": _latest(table, "judged_through"),

@@ -61,12 +61,13 @@ def _with_future(valid: DataFrame, recipe: Recipe, profile: Profile) -> DataFram
 
 def _carry_on(rows: DataFrame, recipe: Recipe, profile: Profile, segment: WindowSpec) -> DataFrame:
     """Missing `known_ahead` values of the future replaced by the last known one, and such rows marked."""
+    from pyspark.sql import Window
     from pyspark.sql import functions as F
 
     future = F.col(PERIOD) > profile.last_period
     missing = F.lit(False)
     columns: dict[str, Column] = {}
-    past = segment.rowsBetween(-(2**31) + 1, 0)
+    past = segment.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     for column in recipe.known_ahead:
         value = F.col(quoted(column))
         missing = missing | value.isNull()

@@ -15,7 +15,7 @@ from assets.evaluation.compare import chosen_segments
 from assets.evaluation.incumbent import Champion
 from assets.evaluation.judge import fleet_mean, model_groups
 from assets.features.build import ASSUMED
-from assets.features.publish import FEATURES, FeatureSet
+from assets.features.publish import FEATURES, FeatureSet, current_recipe
 from assets.features.rebuild import committed_files
 from assets.forecasts.score import WRITTEN, ScoreTask, forecast_table, score_bucket
 from assets.models.spread import spread
@@ -46,10 +46,13 @@ def publish_forecasts(
     """
     table = lake.table(FORECASTS)
     version = champion.version if champion else None
-    digest = version_of(features.digest, champion.tags["published"] if champion else None, CODE_VERSION)
+    # the season shapes no feature, so that the features' own recipe may hold yesterday's
+    season = current_recipe(lake, spark, settings).season
+    recipe = features.recipe.model_copy(update={"season": season})
+    digest = version_of(features.digest, champion.tags["published"] if champion else None, season, CODE_VERSION)
     if table.record().get("digest") == digest:
         return Forecasts(table.version() or 0, table.record(), False)
-    recipe, last, files = features.recipe, features.profile.last_period, committed_files(lake, features)
+    last, files = features.profile.last_period, committed_files(lake, features)
     with ExitStack() as stack, table.staging() as staging:
         groups = model_groups(stack, lake, spark, settings, features, champion.listing) if champion else {}
         chosen = chosen_segments(champion.listing) if champion else frozenset()
@@ -81,8 +84,8 @@ def _record(digest: str, features: FeatureSet, champion: Champion | None, writte
         "assumed": assumed,
         "by_model": by_model,
         "by_baseline": rows - by_model,
-        "start": str(ahead[0]),
-        "end": str(ahead[-1]),
+        "start": ahead[0].isoformat(),
+        "end": ahead[-1].isoformat(),
         "version": champion.version if champion else None,
         "features_version": features.version,
     }

@@ -12,11 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from assets.evaluation.compare import ModelGroup
+from assets.evaluation.compare import ModelGroup, predictions_at
 from assets.features.build import ASSUMED
 from assets.models.baseline import seasonal_naive
 from assets.models.bucket import Bucket, SegmentRows, read_bucket
-from assets.models.fit import predict
 from assets.models.shard import BASELINE, SEGMENT_MODEL
 from assets.models.store import boosters
 from assets.raw.parse import TIME
@@ -74,16 +73,17 @@ def _forecasts(
         origins = np.full(len(targets), last)
         naive = seasonal_naive(rows.periods[~ahead], rows.labels[~ahead], targets, origins, recipe.season, otherwise)
         forecast[rows.first_row + np.flatnonzero(ahead)] = naive
-    for key, predicted, rows in _predictions(task, bucket, recipe, last):
-        if key in task.chosen and np.isfinite(predicted).all():
-            places = rows.first_row + np.flatnonzero(rows.periods > last)
-            forecast[places], by_model[places] = predicted, True
+    for predicted, rows in _predictions(task, bucket, recipe, last):
+        usable = np.isfinite(predicted)
+        places = rows.first_row + np.flatnonzero(rows.periods > last)[usable]
+        forecast[places], by_model[places] = predicted[usable], True
     return forecast, by_model
 
 
 def _predictions(
     task: ScoreTask, bucket: Bucket, recipe: Recipe, last: int
-) -> Iterator[tuple[str, Floats, SegmentRows]]:
+) -> Iterator[tuple[Floats, SegmentRows]]:
+    """Predictions for the horizon of each segment that its model serves; NaN where its recipe does not reach."""
     wanted = {rows.key: rows for rows in bucket.segments() if (rows.periods > last).any()}
     for group in task.groups:
         same = group.files == task.files and group.recipe.shapes_like(recipe)
@@ -92,8 +92,7 @@ def _predictions(
         for key, booster in boosters(group.parts, "served"):
             if key in wanted and key in by_key and key in task.chosen:
                 targets = wanted[key].periods[wanted[key].periods > last]
-                x = by_key[key].x[np.searchsorted(by_key[key].periods, targets)]
-                yield key, predict(booster, x, group.recipe.model), wanted[key]
+                yield predictions_at(booster, by_key[key], targets, group.recipe), wanted[key]
 
 
 def forecast_table(
@@ -116,5 +115,8 @@ def forecast_table(
 
 
 def output_name(name: str, recipe: Recipe) -> str:
-    """A column of the forecasts; prefixed where the user's key has a column of that name."""
-    return f"fleet_{name}" if name in (*recipe.segment, recipe.time) else name
+    """A column of the forecasts; prefixed where the user's key has a column of that name (in any case: Spark's default)."""
+    taken = {column.lower() for column in (*recipe.segment, recipe.time)}
+    while name in taken:
+        name = f"fleet_{name}"
+    return name

@@ -23,11 +23,13 @@ from pydantic import Field
 from assets.features.publish import FEATURES, current_features, current_recipe
 from assets.models.error_sums import SUMS
 from assets.models.events import record_materializations
+from assets.models.fit import parameter_problems
 from assets.models.store import MODELS, Training, listing_of
 from assets.models.train import CODE_VERSION, train_fleet
 from assets.partitions import segments_partitions
-from assets.presentation import BLUE, column_schema, mistakes_explained, new_figure, plot, table
+from assets.presentation import BLUE, column_schema, mistakes_explained, new_figure, plot, previous_metadata, table
 from resources.lake import Lake
+from resources.problems import InputError
 from resources.settings import Settings
 from resources.spark import Spark
 
@@ -71,6 +73,8 @@ def models_asset(settings: Settings) -> AssetsDefinition:
         by_partition = context.has_partition_key or context.has_partition_key_range
         wanted = list(context.partition_keys) if by_partition else config.segments
         with mistakes_explained():
+            if problems := parameter_problems(settings.model.model_dump()):
+                raise InputError(problems)
             features, recipe = current_features(lake), current_recipe(lake, spark, settings)
             training, is_new = train_fleet(lake, spark, features, recipe, wanted, context.log.info)
         listing = listing_of(lake, training)

@@ -32,6 +32,12 @@ class SegmentRows:
         known = (self.periods <= period) & ~np.isnan(self.labels)
         return self.x[known], self.labels[known]
 
+    def at(self, periods: Ints) -> tuple[Floats, NDArray[np.bool_]]:
+        """A row of features for each of some periods, and which of them the segment has a row for."""
+        found = np.searchsorted(self.periods, periods)
+        inside = np.minimum(found, len(self.periods) - 1)
+        return self.x[inside], (found < len(self.periods)) & (self.periods[inside] == periods)
+
     def between(self, after: int, through: int) -> NDArray[np.bool_]:
         """Which rows are labelled and lie after one period and up to another."""
         return (self.periods > after) & (self.periods <= through) & ~np.isnan(self.labels)

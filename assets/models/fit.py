@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from resources.problems import Problem
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -73,3 +76,24 @@ def predict(booster: Booster, x: Floats, model: dict[str, Any]) -> Floats:
 def transformed(y: Floats, model: dict[str, Any]) -> Floats:
     """Labels as the booster sees them; `log1p` keeps the sign, so that returns (negative sales) survive it."""
     return np.sign(y) * np.log1p(np.abs(y)) if model["label_transform"] == "log1p" else y
+
+
+def parameter_problems(model: dict[str, Any]) -> list[Problem]:
+    """Why LightGBM would refuse the parameters of fleet.yaml: unknown names, impossible values."""
+    import lightgbm as lgb
+    from lightgbm.basic import _ConfigAliases
+
+    _names("num_leaves")
+    known = {name for names in (_ConfigAliases.aliases or {}).values() for name in names}
+    problems = []
+    for name in model["params"]:
+        if name not in known:
+            near = difflib.get_close_matches(name, sorted(known), n=1)
+            remedy = f"did you mean {near[0]}?" if near else "see LightGBM's list of parameters"
+            problems.append(Problem(f"fleet.yaml model.params.{name}", "LightGBM knows no such parameter", remedy))
+    x = np.arange(200.0).reshape(-1, 1)
+    try:
+        fit(x, 1 + np.arange(200.0) % 7, {**model, "rounds": 1}, [])
+    except (lgb.basic.LightGBMError, TypeError, ValueError) as error:
+        problems.append(Problem("fleet.yaml model", f"LightGBM refuses it: {error}", "mend the value it names"))
+    return problems

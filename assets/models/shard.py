@@ -46,6 +46,7 @@ LINE = pa.schema(
 )
 SHARD = pa.schema([*LINE, ("served", pa.binary()), ("judged", pa.binary())])
 TEXT_CODEC = "zstd"
+SEGMENTS_A_ROW_GROUP = 64
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,17 @@ def train_bucket(task: BucketTask, recipe: Recipe, last: int, folder: str) -> It
     system, path = filesystem(f"{folder}/{name}")
     system.create_dir(path.rsplit("/", 1)[0], recursive=True)
     with pq.ParquetWriter(path, SHARD, filesystem=system, compression="none") as writer:
+        waiting: list[dict[str, Any]] = []
         for rows in bucket.segments():
             if task.segments is not None and rows.key not in task.segments:
                 continue
             record = train_segment(rows, recipe, last, categorical) | {"bucket": task.bucket, "shard": name}
-            writer.write_table(pa.Table.from_pylist([record], SHARD))
+            waiting.append(record)
+            if len(waiting) >= SEGMENTS_A_ROW_GROUP:
+                writer.write_table(pa.Table.from_pylist(waiting, SHARD))
+                waiting = []
             yield {column: record.get(column) for column in LINE.names}
+        writer.write_table(pa.Table.from_pylist(waiting, SHARD))
 
 
 def train_segment(rows: SegmentRows, recipe: Recipe, last: int, categorical: list[int]) -> dict[str, Any]:

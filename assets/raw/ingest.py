@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from assets.raw.profile import Profile, profile_of
+from assets.raw.parse import column_kinds
+from assets.raw.profile import Profile, moments_of, profile_of
 from assets.raw.recipe import Recipe, recipe_of, too_long
 from assets.raw.segment_facts import mixed_frequencies, segment_facts, untrainable
 from assets.raw.source import find_files, read_source, source_digest, unreadable
@@ -78,12 +79,15 @@ def inspect(raw: DataFrame, settings: Settings) -> tuple[Profile, Recipe]:
     Raises:
         InputError: nothing could be trained from them; every reason is listed.
     """
-    profile = profile_of(raw, settings)
-    recipe = recipe_of(settings, profile)
-    facts = segment_facts(raw, settings, profile, recipe)
-    problems = (
-        mixed_frequencies(facts, profile) or too_long(recipe, profile) or untrainable(facts, recipe)
-    )
+    kinds = column_kinds(raw, settings)
+    moments = moments_of(raw, settings, kinds).persist()
+    try:
+        profile = profile_of(moments, settings, kinds, dict(raw.dtypes)[settings.time])
+        recipe = recipe_of(settings, profile)
+        facts = segment_facts(moments, profile, recipe)
+    finally:
+        moments.unpersist()
+    problems = mixed_frequencies(facts, profile) or too_long(recipe, profile) or untrainable(facts, recipe)
     if problems:
         raise InputError(problems)
     return profile, recipe

@@ -21,7 +21,7 @@ from assets.raw.calendar import (
     infer_calendar,
     share_on_grid,
 )
-from assets.raw.parse import REASONS, TIME, Kind, column_kinds, parse_rows
+from assets.raw.parse import KEY, REASONS, TIME, Kind, parse_rows
 from resources.problems import InputError, Problem
 from resources.settings import Settings
 from resources.spark import quoted
@@ -93,17 +93,41 @@ class _Times:
     labels: NDArray[np.int64]
 
 
-def profile_of(raw: DataFrame, settings: Settings) -> Profile:
-    """The profile of raw rows (columns as came, with `__file`, `__row`, `__corrupt`).
+def moments_of(raw: DataFrame, settings: Settings, kinds: dict[str, Kind]) -> DataFrame:
+    """Raw rows by segment and time, all of a segment in one partition.
+
+    Gives: `__segment`, `__time` (null where it is no sensible one), `rows`, `usable` (rows nothing is held against),
+    `labels` (those of them with a label), `label` (the highest of these).
+    """
+    from pyspark.sql import functions as F
+
+    sensible = f"{TIME} >= timestamp_ntz'{FIRST_SENSIBLE}' and {TIME} < timestamp_ntz'{LAST_SENSIBLE}'"
+    label = quoted(settings.label)
+    parsed = parse_rows(raw, settings, kinds).select(
+        KEY,
+        F.expr(f"if({sensible}, {TIME}, null)").alias(TIME),
+        F.expr(f"size({REASONS}) = 0").alias("usable"),
+        F.expr(f"if(size({REASONS}) = 0, {label}, null)").alias("label"),
+    )
+    return (
+        parsed.repartition(KEY)
+        .groupBy(KEY, TIME)
+        .agg(
+            F.count("*").alias("rows"),
+            F.expr("count_if(usable)").alias("usable"),
+            F.count("label").alias("labels"),
+            F.max("label").alias("label"),
+        )
+    )
+
+
+def profile_of(moments: DataFrame, settings: Settings, kinds: dict[str, Kind], time_type: str) -> Profile:
+    """The profile of a table, from `moments_of` its rows.
 
     Raises:
-        InputError: no rows, labels or times that never parse, times that follow no frequency.
+        InputError: no rows, no labels, times that follow no frequency.
     """
-    rows = raw.count()
-    if not rows:
-        raise InputError([Problem(settings.source.path, "holds no rows", "give a table with rows")])
-    kinds = column_kinds(raw, settings)
-    times = _times(parse_rows(raw, settings, kinds), settings)
+    rows, times = _times(moments, settings)
     calendar = _calendar(times, settings)
     labelled = calendar.holds(times.index) & (times.labels > 0)
     if not labelled.any():
@@ -113,7 +137,7 @@ def profile_of(raw: DataFrame, settings: Settings) -> Profile:
     profile = Profile(
         rows=rows,
         kinds=kinds,
-        time_type=dict(raw.dtypes)[settings.time],
+        time_type=time_type,
         frequency=calendar.frequency,
         phase=calendar.phase,
         first_time=times.index[0],
@@ -125,13 +149,15 @@ def profile_of(raw: DataFrame, settings: Settings) -> Profile:
     return profile
 
 
-def _times(parsed: DataFrame, settings: Settings) -> _Times:
+def _times(moments: DataFrame, settings: Settings) -> tuple[int, _Times]:
+    """How many rows there are in all, and the sensible times of them."""
     from pyspark.sql import functions as F
 
-    sensible = f"{TIME} >= timestamp_ntz'{FIRST_SENSIBLE}' and {TIME} < timestamp_ntz'{LAST_SENSIBLE}'"
-    labels = F.expr(f"count_if(size({REASONS}) = 0 and {quoted(settings.label)} is not null)")
-    grouped = parsed.where(sensible).groupBy(TIME).agg(F.count("*"), labels).toDF("time", "rows", "labels")
-    distinct = grouped.limit(MOST_PERIODS).toPandas().sort_values("time")
+    counted = moments.groupBy(TIME).agg(F.sum("rows"), F.sum("labels")).toDF("time", "rows", "labels")
+    found = counted.limit(MOST_PERIODS).toPandas().sort_values("time")
+    rows, distinct = int(found["rows"].sum()), found.dropna(subset="time")
+    if not rows:
+        raise InputError([Problem(settings.source.path, "holds no rows", "give a table with rows")])
     if distinct.empty:
         what = f"no row has a usable time in {settings.time!r}"
         remedy = f"times lie between {FIRST_SENSIBLE} and {LAST_SENSIBLE}"
@@ -143,7 +169,7 @@ def _times(parsed: DataFrame, settings: Settings) -> _Times:
         what = f"no row has a usable value in {settings.label!r}"
         raise InputError([Problem("fleet.yaml label", what, "name a column that holds numbers")])
     index = pd.DatetimeIndex(distinct["time"]).as_unit("ns")
-    return _Times(index, distinct["rows"].to_numpy(), distinct["labels"].to_numpy())
+    return rows, _Times(index, distinct["rows"].to_numpy(), distinct["labels"].to_numpy())
 
 
 def _calendar(times: _Times, settings: Settings) -> Calendar:

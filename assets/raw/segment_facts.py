@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from assets.raw.calendar import COARSER, base, coarser
-from assets.raw.parse import KEY, PERIOD, REASONS, parse_rows, with_period
+from assets.raw.parse import KEY, PERIOD, TIME, with_period
 from assets.raw.profile import Profile
 from assets.raw.recipe import Recipe
 from resources.problems import Problem
-from resources.settings import Settings
-from resources.spark import quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -33,16 +31,14 @@ class SegmentFacts(NamedTuple):
     regular: dict[str, int]
 
 
-def segment_facts(raw: DataFrame, settings: Settings, profile: Profile, recipe: Recipe) -> SegmentFacts:
-    """Facts about the segments of raw rows, computed by one Spark job."""
+def segment_facts(moments: DataFrame, profile: Profile, recipe: Recipe) -> SegmentFacts:
+    """Facts about the segments of a table, from `moments_of` its rows."""
     from pyspark.sql import functions as F
 
-    label, cut_off = quoted(settings.label), profile.last_period - recipe.holdout
-    parsed = parse_rows(raw, settings, profile.kinds).where(f"size({REASONS}) = 0")
-    placed = with_period(parsed, profile.calendar, profile.first_time, profile.last_time)
-    periods = (
-        placed.where(f"{PERIOD} is not null").groupBy(KEY, PERIOD).agg(F.expr(f"max({label})").alias("label"))
-    )
+    cut_off = profile.last_period - recipe.holdout
+    usable = moments.where(f"usable > 0 and {TIME} is not null")
+    placed = with_period(usable, profile.calendar, profile.first_time, profile.last_time)
+    periods = placed.where(f"{PERIOD} is not null")
     before = f"{PERIOD} - lag({PERIOD}) over (partition by {KEY} order by {PERIOD})"
     moves = periods.select(KEY, PERIOD, "label", F.expr(before).alias("step"))
     steps = {profile.frequency: (1,), **coarser(profile.frequency)}

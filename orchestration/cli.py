@@ -1,0 +1,217 @@
+"""The command `fleet`: thin over the same jobs that the UI and the schedule run.
+
+Exit codes: 0 done; 1 the run or a blocking check failed; 2 configuration or input is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from resources.problems import InputError
+from resources.settings import CONFIG_VARIABLE, REPOSITORY_ROOT, Settings, read_settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance, ExecuteJobResult
+
+FAILED, WRONG_INPUT = 1, 2
+DEMO_TABLE = REPOSITORY_ROOT / "data" / "demo" / "sales.parquet"
+Config = Annotated[Path, typer.Option("--config", "-c", help="The fleet.yaml to use.")]
+DEFAULT_CONFIG = Path("fleet.yaml")
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+out, err = Console(), Console(stderr=True)
+
+
+@app.command()
+def run(
+    config: Config = DEFAULT_CONFIG,
+    segment: Annotated[list[str] | None, typer.Option(help='Train just this one, such as "a|b"; repeatable.')] = None,
+) -> None:
+    """Runs the weekly cycle: what changed is retrained, judged, promoted if not worse, and forecast."""
+    with _mistakes_shown():
+        settings = _settings(config)
+        _refuse_parameters(settings)
+        with _instance() as instance:
+            result = _execute(settings, instance, segment)
+            problems = _input_problems(result)
+            if problems:
+                _stop(problems)
+            if not result.success:
+                _show_failure(result)
+                raise typer.Exit(FAILED)
+    _show_summary(settings)
+
+
+@app.command()
+def validate(config: Config = DEFAULT_CONFIG) -> None:
+    """Checks fleet.yaml and the table it names, lists every problem, and shows the settings derived from the data."""
+    with _mistakes_shown():
+        settings = _settings(config)
+        _refuse_parameters(settings)
+        from assets.raw.ingest import inspect
+        from assets.raw.source import find_files, read_source
+        from resources.spark import Spark
+
+        source = read_source(Spark().session(), find_files(settings), settings)
+        profile, recipe = inspect(source, settings)
+    shown = {
+        "rows": f"{profile.rows:,}",
+        "time": f"{profile.first_time} to {profile.last_time}, last label {profile.last_label}",
+        **{name: getattr(recipe, name) for name in ("frequency", "horizon", "holdout", "season", "minimum_history")},
+        "features": ", ".join(recipe.features),
+    }
+    out.print(_two_columns(f"{settings.name}: valid", shown))
+
+
+@app.command()
+def status(
+    config: Config = DEFAULT_CONFIG,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Shows rows, segments, champion, errors and forecasts of the fleet as they stand."""
+    with _mistakes_shown():
+        settings = _settings(config)
+        found = _status(settings)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        out.print(_two_columns(settings.name, {name: json.dumps(part, ensure_ascii=False) for name, part in found.items()}))
+
+
+@app.command()
+def demo(
+    path: Annotated[Path, typer.Option(help="Where to write the table.")] = DEMO_TABLE,
+    force: Annotated[bool, typer.Option(help="Write it anew even if it is there.")] = False,
+) -> None:
+    """Writes the demo table (retail sales, 200 segments, two years) unless it is there."""
+    from assets.raw.demo import write_demo
+
+    if path.exists() and not force:
+        err.print(f"{path} is there already")
+        return
+    write_demo(path)
+    err.print(f"wrote {path}")
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    app()
+
+
+def _settings(config: Path) -> Settings:
+    settings = read_settings(config)
+    os.environ[CONFIG_VARIABLE] = str(config.resolve())
+    return settings
+
+
+def _refuse_parameters(settings: Settings) -> None:
+    if settings.model.params:
+        from assets.models.fit import parameter_problems
+
+        if problems := parameter_problems(settings.model.model_dump()):
+            raise InputError(problems)
+
+
+@contextmanager
+def _instance() -> Iterator[DagsterInstance]:
+    """The Dagster instance of DAGSTER_HOME, or the one that lives in the repository root."""
+    os.environ.setdefault("DAGSTER_HOME", str(REPOSITORY_ROOT))
+    Path(os.environ["DAGSTER_HOME"]).mkdir(parents=True, exist_ok=True)
+    from dagster import DagsterInstance
+
+    with DagsterInstance.get() as instance:
+        yield instance
+
+
+def _execute(settings: Settings, instance: DagsterInstance, segments: list[str] | None) -> ExecuteJobResult:
+    from dagster import execute_job
+    from dagster._core.definitions.reconstruct import ReconstructableRepository
+
+    from assets.models.asset import SEGMENT_MODELS
+    from orchestration.jobs import WEEKLY_CYCLE
+
+    repository = ReconstructableRepository.for_module("orchestration.definitions", "defs", str(REPOSITORY_ROOT))
+    run_config: dict[str, Any] = {"loggers": {"terminal": {"config": "INFO"}}}
+    if segments:
+        run_config["ops"] = {f"{settings.name}__{SEGMENT_MODELS}": {"config": {"segments": segments}}}
+    job = repository.get_reconstructable_job(WEEKLY_CYCLE)
+    return execute_job(job, instance=instance, run_config=run_config, raise_on_error=False, tags={"fleet": settings.name})
+
+
+def _input_problems(result: ExecuteJobResult) -> list[str]:
+    from assets.presentation import INPUT_PROBLEMS
+
+    found: list[str] = []
+    for event in result.all_events:
+        failure = event.step_failure_data.user_failure_data if event.is_step_failure else None
+        if failure and INPUT_PROBLEMS in failure.metadata:
+            found += failure.metadata[INPUT_PROBLEMS].value
+    return list(dict.fromkeys(found))
+
+
+def _show_failure(result: ExecuteJobResult) -> None:
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error:
+            err.print(f"[red]{event.step_key} failed:[/red]", event.step_failure_data.error.to_string(), markup=True)
+    err.print(f"The last committed state is untouched. `make ui` shows run {result.run_id}.")
+
+
+@contextmanager
+def _mistakes_shown() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        _stop([str(problem) for problem in error.problems])
+
+
+def _stop(problems: list[str]) -> NoReturn:
+    noun = "problem" if len(problems) == 1 else "problems"
+    err.print(f"{len(problems)} {noun} with configuration or input; nothing was changed:", style="red")
+    for problem in problems:
+        err.print(f"  - {problem}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(WRONG_INPUT)
+
+
+def _status(settings: Settings) -> dict[str, Any]:
+    from orchestration.status import fleet_status
+    from resources.lake import Lake
+    from resources.mlflow import Mlflow
+
+    mlflow = Mlflow(tracking_uri=settings.tracking_uri, experiment=settings.name)
+    return fleet_status(Lake(uri=settings.lake), mlflow)
+
+
+def _show_summary(settings: Settings) -> None:
+    found = _status(settings)
+    judged, rows, segments = found["evaluation"], found["rows"], found["segments"]
+    errors = {name: judged[name] for name in ("challenger", "served", "incumbent", "baseline")}
+    shown = {
+        "rows": f"{rows['read']:,} read, {rows['valid']:,} valid, {rows['quarantined']:,} in quarantine",
+        "segments": ", ".join(f"{count:,} {name}" for name, count in segments.items()),
+        f"{judged['metric']} on the holdout": ", ".join(
+            f"{name} {'none' if error is None else f'{error:.4f}'}" for name, error in errors.items()
+        ),
+        "champion": f"version {found['champion']['version'] or 'none: the baseline serves'}",
+        "forecasts": f"{found['forecasts']['rows']:,} rows in {settings.lake}/forecasts",
+        "report": f"{settings.lake}/reports/evaluation.html",
+        "UI": f"make ui CONFIG={os.environ[CONFIG_VARIABLE]}, then http://127.0.0.1:3000",
+    }
+    out.print(_two_columns(f"{settings.name}: done", shown))
+
+
+def _two_columns(title: str, rows: dict[str, Any]) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    return table

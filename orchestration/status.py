@@ -1,0 +1,61 @@
+"""The state of a fleet, read from the lake and the registry."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from assets.evaluation.incumbent import Champion, published_champion
+from assets.evaluation.judge import EVALUATION, latest_evaluation
+from assets.features.publish import FEATURES
+from assets.forecasts.publish import FORECASTS
+from resources.lake import Lake
+from resources.mlflow import Mlflow
+
+CANDIDATES = ("challenger", "incumbent", "baseline", "served")
+
+
+def fleet_status(lake: Lake, mlflow: Mlflow) -> dict[str, Any]:
+    """What `fleet status --json` prints: rows, segments, champion, evaluation, forecasts; zeros or nulls before a run."""
+    return {
+        "rows": _rows(lake),
+        "segments": _segments(lake),
+        "champion": _champion(published_champion(lake, mlflow)),
+        "evaluation": _evaluation(lake),
+        "forecasts": _forecasts(lake),
+    }
+
+
+def _rows(lake: Lake) -> dict[str, Any]:
+    nothing = {"read": 0, "valid": 0, "quarantined": 0, "by_reason": {}}
+    return lake.table(FEATURES).record().get("rows", nothing)
+
+
+def _segments(lake: Lake) -> dict[str, int]:
+    found = lake.table(FEATURES).record().get("segments", 0)
+    listed = lake.table(EVALUATION).arrow(["status"])["status"].to_pylist() if lake.table(EVALUATION).exists() else []
+    counts = Counter(listed)
+    return {"found": found, **{status: counts[status] for status in ("trained", "skipped", "failed")}}
+
+
+def _champion(champion: Champion | None) -> dict[str, Any]:
+    if champion is None:
+        return {"version": None, "segments": 0, "trained_through": None}
+    return {
+        "version": champion.version,
+        "segments": len(champion.listing),
+        "trained_through": champion.tags["trained_through"],
+    }
+
+
+def _evaluation(lake: Lake) -> dict[str, Any]:
+    judged = latest_evaluation(lake)
+    if judged is None:
+        return {"metric": None, **dict.fromkeys(CANDIDATES), "holdout": {"start": None, "end": None}}
+    errors = judged.record["errors"]
+    return {"metric": judged.record["metric"], **{name: errors[name] for name in CANDIDATES}, "holdout": judged.record["holdout"]}
+
+
+def _forecasts(lake: Lake) -> dict[str, Any]:
+    record = lake.table(FORECASTS).record()
+    return {"rows": record.get("rows", 0), "start": record.get("start"), "end": record.get("end")}

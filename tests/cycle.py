@@ -1,0 +1,145 @@
+"""Whole weekly cycles in this process, and what is to be seen of one afterwards."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from dagster import DagsterInstance, ExecuteInProcessResult
+
+from assets.champions.asset import CHAMPIONS
+from assets.evaluation.judge import EVALUATION
+from assets.features.publish import FEATURES, QUARANTINE, SEGMENTS
+from assets.forecasts.publish import FORECASTS
+from assets.models.store import MODELS
+from assets.raw.ingest import RAW
+from orchestration.status import fleet_status
+from resources.lake import Lake
+from resources.mlflow import Mlflow
+from resources.settings import Settings, read_settings
+from resources.spark import Spark
+
+TABLES = (RAW, FEATURES, QUARANTINE, SEGMENTS, MODELS, EVALUATION, CHAMPIONS, FORECASTS)
+HORIZON, SEASON = 4, 4
+
+
+@dataclass
+class House:
+    """A folder with a table, its `fleet.yaml`, the lake, and a Dagster instance that remembers its runs."""
+
+    folder: Path
+    spark: Spark
+    instance: DagsterInstance = field(default_factory=DagsterInstance.ephemeral)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as `fleet.yaml` has them now."""
+        return read_settings(self.folder / "fleet.yaml")
+
+    @property
+    def lake(self) -> Lake:
+        """The fleet's lake."""
+        return Lake(uri=self.settings.lake)
+
+    @property
+    def mlflow(self) -> Mlflow:
+        """The fleet's MLflow."""
+        return Mlflow(tracking_uri=self.settings.tracking_uri, experiment=self.settings.name)
+
+    def configure(self, **keys: Any) -> None:
+        """Writes `fleet.yaml`: the keys given over those of a small daily fleet."""
+        document = {**minimal(), **keys}
+        (self.folder / "fleet.yaml").write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
+
+    def bring(self, table: pd.DataFrame) -> None:
+        """Replaces the source table, in the format that `source.path` ends in."""
+        path = Path(self.settings.source.path)
+        if path.suffix == ".csv":
+            table.to_csv(path, index=False)
+        else:
+            table.to_parquet(path, index=False)
+
+    def run(self, *, segments: list[str] | None = None, raise_on_error: bool = False) -> ExecuteInProcessResult:
+        """One weekly cycle."""
+        from orchestration.definitions import fleet_definitions
+
+        settings = self.settings
+        job = fleet_definitions(settings).resolve_job_def("weekly_cycle")
+        config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+        if segments is not None:
+            config["ops"] = {f"{settings.name}__segment_models": {"config": {"segments": segments}}}
+        return job.execute_in_process(
+            instance=self.instance, run_config=config, resources={"spark": self.spark}, raise_on_error=raise_on_error
+        )
+
+    def commits(self) -> dict[str, int | None]:
+        """Version of the last commit of each table."""
+        return {name: self.lake.table(name).version() for name in TABLES}
+
+    def status(self) -> dict[str, Any]:
+        """What `fleet status --json` prints."""
+        return json.loads(json.dumps(fleet_status(self.lake, self.mlflow)))
+
+    def forecasts(self) -> pd.DataFrame:
+        """The committed forecasts."""
+        return self.lake.table(FORECASTS).arrow().to_pandas()
+
+    def versions(self) -> int:
+        """How many versions the registered model has."""
+        return len(self.mlflow.client().search_model_versions(f"name='{self.settings.name}'"))
+
+
+def minimal() -> dict[str, Any]:
+    """`fleet.yaml` of a daily fleet with a season of four days, forecast four days ahead."""
+    return {
+        "name": "tiny",
+        "source": {"path": "table.parquet"},
+        "segment": "shop",
+        "time": "day",
+        "frequency": "D",
+        "label": "sold",
+        "horizon": HORIZON,
+        "features": {
+            "known_ahead": ["price"],
+            "lags": [HORIZON, 2 * HORIZON],
+            "rolling": {"windows": [4], "statistics": ["mean"]},
+            "calendar": ["day_of_week"],
+        },
+        "model": {"rounds": 30, "params": {"min_data_in_leaf": 3}},
+        "evaluation": {"holdout": HORIZON, "season": SEASON, "minimum_history": 20},
+        "lake": "lake",
+    }
+
+
+def house(folder: Path, spark: Spark, table: pd.DataFrame | None = None, **keys: Any) -> House:
+    """A folder made ready to run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = House(folder, spark)
+    made.configure(**keys)
+    if table is not None:
+        made.bring(table)
+    return made
+
+
+def sales(shops: list[str] | int = 4, days: int = 60, start: str = "2024-01-01", ahead: int = HORIZON) -> pd.DataFrame:
+    """Sales that the price explains and last season does not: a model beats the baseline, given the price.
+
+    The last `ahead` days have a price and no label. Each day's values depend on shop and day alone, so that a longer
+    table starts with the rows of a shorter one.
+    """
+    names = [f"shop {n}" for n in range(shops)] if isinstance(shops, int) else shops
+    times = pd.date_range(start, periods=days + ahead, freq="D")
+    frames = []
+    for number, name in enumerate(names):
+        draw = np.random.default_rng(number)
+        price = draw.choice([1.0, 2.0, 3.0, 4.0, 5.0], 1000)[: days + ahead]
+        noise = draw.normal(0, 0.5, 1000)[: days + ahead]
+        sold = 50.0 + 10 * number - 8 * price + noise
+        sold[days:] = np.nan
+        frames.append(pd.DataFrame({"shop": name, "day": times, "sold": sold, "price": price}))
+    return pd.concat(frames, ignore_index=True)
