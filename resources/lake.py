@@ -79,7 +79,9 @@ class Table:
             return []
         # deltalake percent-encodes the table's own path, even of a local folder
         root = delta.table_uri.removeprefix("file://").rstrip("/")
-        return sorted(self.uri + uri.removeprefix(root) for uri in delta.file_uris(list(where) if where else None))
+        return sorted(
+            self.uri + uri.removeprefix(root) for uri in delta.file_uris(list(where) if where else None)
+        )
 
     def arrow(
         self,

@@ -51,7 +51,9 @@ def _cron(value: str) -> str:
 
 def _owner(value: str) -> str:
     if not re.fullmatch(r"team:\S+|[^@\s]+@[^@\s]+", value):
-        raise ValueError(f"{value!r} is no owner; write an address such as me@example.com or team:forecasting")
+        raise ValueError(
+            f"{value!r} is no owner; write an address such as me@example.com or team:forecasting"
+        )
     return value
 
 

@@ -48,8 +48,16 @@ def make_fleet(tmp_path: Path) -> MakeFleet:
             (folder / name).write_text(table, encoding="utf-8", newline="")
         elif table is not None:
             table.to_parquet(folder / name, index=False)
-        written = {"name": "tiny", "source": {"path": name}, "segment": "shop", "time": "day", "label": "sold"}
-        (folder / "fleet.yaml").write_text(yaml.safe_dump({**written, **keys}, allow_unicode=True), encoding="utf-8")
+        written = {
+            "name": "tiny",
+            "source": {"path": name},
+            "segment": "shop",
+            "time": "day",
+            "label": "sold",
+        }
+        (folder / "fleet.yaml").write_text(
+            yaml.safe_dump({**written, **keys}, allow_unicode=True), encoding="utf-8"
+        )
         settings = read_settings(folder / "fleet.yaml")
         return Fleet(folder, settings, Lake(uri=settings.lake))
 
@@ -62,7 +70,9 @@ def daily() -> pd.DataFrame:
     return daily_sales()
 
 
-def daily_sales(shops: int = 3, days: int = 60, frequency: str = "D", start: str = "2024-01-01") -> pd.DataFrame:
+def daily_sales(
+    shops: int = 3, days: int = 60, frequency: str = "D", start: str = "2024-01-01"
+) -> pd.DataFrame:
     """Sales of some shops on regular times, all of them distinct numbers."""
     times = pd.date_range(start, periods=days, freq=frequency)
     frames = [

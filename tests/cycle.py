@@ -126,11 +126,17 @@ def house(folder: Path, spark: Spark, table: pd.DataFrame | None = None, **keys:
     return made
 
 
-def sales(shops: list[str] | int = 4, days: int = 60, start: str = "2024-01-01", ahead: int = HORIZON) -> pd.DataFrame:
+def sales(
+    shops: list[str] | int = 4,
+    days: int = 60,
+    start: str = "2024-01-01",
+    ahead: int = HORIZON,
+    shift: tuple[int, float] = (0, 0.0),
+) -> pd.DataFrame:
     """Sales that the price explains and last season does not: a model beats the baseline, given the price.
 
-    The last `ahead` days have a price and no label. Each day's values depend on shop and day alone, so that a longer
-    table starts with the rows of a shorter one.
+    The last `ahead` days have a price and no label. From day `shift[0]` on, `shift[1]` more are sold. Each day's values
+    depend on shop and day alone, so that a longer table starts with the rows of a shorter one.
     """
     names = [f"shop {n}" for n in range(shops)] if isinstance(shops, int) else shops
     times = pd.date_range(start, periods=days + ahead, freq="D")
@@ -140,6 +146,7 @@ def sales(shops: list[str] | int = 4, days: int = 60, start: str = "2024-01-01",
         price = draw.choice([1.0, 2.0, 3.0, 4.0, 5.0], 1000)[: days + ahead]
         noise = draw.normal(0, 0.5, 1000)[: days + ahead]
         sold = 50.0 + 10 * number - 8 * price + noise
+        sold[shift[0] :] += shift[1]
         sold[days:] = np.nan
         frames.append(pd.DataFrame({"shop": name, "day": times, "sold": sold, "price": price}))
     return pd.concat(frames, ignore_index=True)

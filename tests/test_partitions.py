@@ -58,7 +58,14 @@ def test_spark_gives_the_keys_and_buckets_of_python(spark: Spark) -> None:
 
 
 def test_numbers_are_keyed_as_spark_writes_them(spark: Spark) -> None:
-    frame = pd.DataFrame({"store": [1, 20], "rate": [1.5, 2.0], "open": [True, False], "on": pd.to_datetime(["2024-05-31"] * 2)})
+    frame = pd.DataFrame(
+        {
+            "store": [1, 20],
+            "rate": [1.5, 2.0],
+            "open": [True, False],
+            "on": pd.to_datetime(["2024-05-31"] * 2),
+        }
+    )
     keys = spark.session().createDataFrame(frame).selectExpr(key_expression(list(frame.columns))).collect()
     assert [row[0] for row in keys] == ["1|1.5|true|2024-05-31 00:00:00", "20|2.0|false|2024-05-31 00:00:00"]
 

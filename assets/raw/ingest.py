@@ -15,7 +15,7 @@ from assets.raw.source import find_files, read_source, source_digest, unreadable
 from resources.lake import Lake, Table
 from resources.problems import InputError, Problem
 from resources.settings import Settings
-from resources.spark import Spark
+from resources.spark import Spark, literal_path
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -65,7 +65,7 @@ def _commit_snapshot(lake: Lake, spark: Spark, settings: Settings, digest: str) 
             frame.write.parquet(staging.uri)
         except (PySparkException, Py4JJavaError) as error:
             raise unreadable(settings, error) from None
-        staged = spark.session().read.schema(frame.schema).parquet(staging.uri)
+        staged = spark.session().read.schema(frame.schema).parquet(literal_path(staging.uri))
         profile, _ = inspect(staged, settings)
         record = {"digest": digest, "fleet": settings.name, "rows": profile.rows, "files": len(files.paths)}
         version = table.commit(staging, to_arrow_schema(frame.schema), record)
@@ -120,7 +120,7 @@ def read_snapshot(spark: Spark, table: Table, settings: Settings, version: int |
     """
     from assets.raw.source import LINEAGE, missing_columns
 
-    frame = spark.session().read.parquet(*table.files(version))
+    frame = spark.session().read.parquet(*map(literal_path, table.files(version)))
     problems = missing_columns([column for column in frame.columns if column not in LINEAGE], settings)
     if problems:
         raise InputError(problems)

@@ -36,7 +36,9 @@ def column_kinds(raw: DataFrame, settings: Settings) -> dict[str, Kind]:
         raise InputError(problems)
     text = [column for column in settings.columns if types[column] == "string"]
     counts = _parse_counts(raw, text, settings) if text else {}
-    if problems := [_never_parses(c, settings) for c in (settings.time, settings.label) if _never(c, counts, settings)]:
+    if problems := [
+        _never_parses(c, settings) for c in (settings.time, settings.label) if _never(c, counts, settings)
+    ]:
         raise InputError(problems)
     kinds: dict[str, Kind] = {}
     for column in [settings.label, *settings.features.known_ahead, *settings.features.past_only]:
@@ -51,7 +53,9 @@ def _unusable_types(types: dict[str, str], settings: Settings) -> list[Problem]:
     problems = []
 
     def refuse(key: str, column: str, wanted: str, remedy: str) -> None:
-        problems.append(Problem(f"fleet.yaml {key}", f"column {column!r} is {types[column]}, not {wanted}", remedy))
+        problems.append(
+            Problem(f"fleet.yaml {key}", f"column {column!r} is {types[column]}, not {wanted}", remedy)
+        )
 
     if types[settings.time] not in (*TIMES, "string"):
         refuse("time", settings.time, "a time", "name a column of dates, times or text such as 2024-05-31")
@@ -79,13 +83,25 @@ class _Parsed(NamedTuple):
 
 
 def _parse_counts(raw: DataFrame, text: list[str], settings: Settings) -> dict[str, _Parsed]:
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
     expressions = []
     for position, column in enumerate(text):
         filled = _filled(column)
         time = f"count({_text_time(column, settings)})" if column == settings.time else "0L"
         counts = [f"count({filled})", f"count({_number(filled)})", f"count({_boolean(filled)})", time]
         expressions.append(f"array({', '.join(counts)}) as column_{position}")
-    row = raw.where(f"{CORRUPT} is null").selectExpr(*expressions).first()
+    try:
+        row = raw.where(f"{CORRUPT} is null").selectExpr(*expressions).first()
+    except (PySparkException, Py4JJavaError):
+        if not (pattern := _time_pattern(settings)):
+            raise
+        where, what = (
+            "fleet.yaml source.options.timestampFormat",
+            f"{pattern!r} is not a pattern that Spark reads",
+        )
+        raise InputError([Problem(where, what, "write one such as dd.MM.yyyy HH:mm")]) from None
     assert row is not None, "an aggregate without groups gives one row"
     return {column: _Parsed(*row[position]) for position, column in enumerate(text)}
 
@@ -124,11 +140,14 @@ def _boolean(text: str) -> str:
     return f"case when lower({text}) in {TRUE} then 1d when lower({text}) in {FALSE} then 0d end"
 
 
-def _text_time(column: str, settings: Settings) -> str:
+def _time_pattern(settings: Settings) -> str:
     options = settings.source.options
-    given = options.get("timestampFormat") or options.get("dateFormat")
-    if given:
-        pattern = str(given).replace("\\", "\\\\").replace("'", "\\'")
+    return str(options.get("timestampFormat") or options.get("dateFormat") or "")
+
+
+def _text_time(column: str, settings: Settings) -> str:
+    if given := _time_pattern(settings):
+        pattern = given.replace("\\", "\\\\").replace("'", "\\'")
         return f"try_to_timestamp({_filled(column)}, '{pattern}')"
     return f"try_cast({_filled(column)} as timestamp)"
 
@@ -217,7 +236,9 @@ def with_period(parsed: DataFrame, calendar: Calendar, first: pd.Timestamp, last
     return parsed.withColumn("__micros", F.expr(micros)).join(lookup, "__micros", "left").drop("__micros")
 
 
-def _numbered(session: SparkSession, calendar: Calendar, first: pd.Timestamp, last: pd.Timestamp) -> DataFrame:
+def _numbered(
+    session: SparkSession, calendar: Calendar, first: pd.Timestamp, last: pd.Timestamp
+) -> DataFrame:
     import pyarrow as pa
 
     times = calendar.times(first, last)

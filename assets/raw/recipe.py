@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -22,7 +23,9 @@ CALENDAR_FEATURES = {
     "B": ["day_of_week", "day_of_month", "week_of_year", "month", "trend"],
     "W": ["week_of_year", "month", "trend"],
 }
+Item = TypeVar("Item")
 SHORTEST_HISTORY = 20
+SHORTEST_USABLE = 4
 LONGEST_DEFAULT_HISTORY = 60
 
 
@@ -134,11 +137,9 @@ def recipe_of(settings: Settings, profile: Profile) -> Recipe:
         lags=sorted(
             set(settings.features.lags if settings.features.lags is not None else _lags(horizon, profile))
         ),
-        windows=rolling.windows if rolling else _windows(profile),
-        statistics=list(rolling.statistics) if rolling else ["mean", "std"],
-        calendar_features=list(calendar)
-        if calendar is not None
-        else CALENDAR_FEATURES.get(base(profile.frequency), ["month", "trend"]),
+        windows=_distinct(rolling.windows if rolling else _windows(profile)),
+        statistics=_distinct(rolling.statistics if rolling else ["mean", "std"]),
+        calendar_features=_distinct(_calendar_features(profile) if calendar is None else calendar),
         season=season,
         holdout=holdout,
         minimum_history=minimum,
@@ -146,6 +147,14 @@ def recipe_of(settings: Settings, profile: Profile) -> Recipe:
         metric=settings.evaluation.metric,
         model=settings.model.model_dump(),
     )
+
+
+def _distinct(values: Iterable[Item]) -> list[Item]:
+    return list(dict.fromkeys(values))
+
+
+def _calendar_features(profile: Profile) -> list[str]:
+    return CALENDAR_FEATURES.get(base(profile.frequency), ["month", "trend"])
 
 
 def _horizon(settings: Settings, profile: Profile) -> int:
@@ -168,7 +177,8 @@ def _minimum_history(horizon: int, profile: Profile) -> int:
 def _lags(horizon: int, profile: Profile) -> list[int]:
     natural = seasons(profile.frequency)
     multiples = [-(-horizon // season) * season for season in natural if season > 1]
-    second = multiples[0] + natural[0] if natural[0] <= horizon else horizon + -(-horizon // 2)
+    has_season = multiples and natural[0] <= horizon
+    second = multiples[0] + natural[0] if has_season else horizon + -(-horizon // 2)
     lags = {horizon, *multiples, second}
     return sorted(lag for lag in lags if lag < profile.history) or [horizon]
 
@@ -182,6 +192,9 @@ def _windows(profile: Profile) -> list[int]:
 def too_long(recipe: Recipe, profile: Profile) -> list[Problem]:
     """A problem for each length that the table's history cannot hold."""
     history, problems = profile.history, []
+    if history < SHORTEST_USABLE:
+        what = f"the label spans {history} period{'s' * (history > 1)} of {profile.frequency!r}, too few to learn from"
+        return [Problem("fleet.yaml label", what, "bring more history")]
     if recipe.holdout >= history:
         what = f"a holdout of {recipe.holdout} periods is longer than the history of {history}"
         problems.append(

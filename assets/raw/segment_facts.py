@@ -80,7 +80,9 @@ def mixed_frequencies(facts: SegmentFacts, profile: Profile) -> list[Problem]:
         return []
     common = [name for name, segments in facts.regular.items() if segments >= MIXED_SHARE * facts.told]
     if len(common) > 1:
-        shown = ", ".join(f"{facts.regular[name]} segments move by 1 {_alias(name, profile)}" for name in common)
+        shown = ", ".join(
+            f"{facts.regular[name]} segments move by 1 {_alias(name, profile)}" for name in common
+        )
         return [Problem(where, f"frequencies are mixed: {shown}", ONE_FREQUENCY)]
     if common and common[0] != own and facts.regular[common[0]] >= REGULAR * facts.told:
         name = _alias(common[0], profile)
@@ -89,7 +91,9 @@ def mixed_frequencies(facts: SegmentFacts, profile: Profile) -> list[Problem]:
     for name in COARSER.get(base(own), {}):
         shares = [facts.steps[own] / facts.moves, facts.steps.get(name, 0) / facts.moves]
         if min(shares) >= MIXED_SHARE and sum(shares) >= REGULAR:
-            shown = f"{shares[0]:.0%} of the moves are by 1 {own}, {shares[1]:.0%} by 1 {_alias(name, profile)}"
+            shown = (
+                f"{shares[0]:.0%} of the moves are by 1 {own}, {shares[1]:.0%} by 1 {_alias(name, profile)}"
+            )
             return [Problem(where, f"frequencies are mixed within segments: {shown}", ONE_FREQUENCY)]
     return []
 

@@ -8,20 +8,28 @@ import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from resources.lake import filesystem
+from resources.lake import filesystem, is_hidden
 from resources.problems import InputError, Problem
-from resources.settings import Settings
-from resources.spark import quoted
+from resources.settings import Settings, is_local
+from resources.spark import literal_path, quoted
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 
 FILE, ROW, CORRUPT = "__file", "__row", "__corrupt"
 LINEAGE = (FILE, ROW, CORRUPT)
-RESERVED = (*LINEAGE, "fleet_bucket")
-SUFFIXES = {"parquet": "parquet", "pq": "parquet", "csv": "csv", "tsv": "csv", "txt": "csv", "json": "json", "jsonl": "json", "ndjson": "json"}  # fmt: skip
-TEXT_FORMATS = ("csv", "json")
+RESERVED = (
+    *LINEAGE, "__segment", "__time", "__period", "__reasons", "__reason", "__source", "__assumed", "__micros",
+    "fleet_bucket",
+)  # fmt: skip
+PARSED_BY_US = ("timestampFormat", "dateFormat")  # cells reach us as text: see parse.py
+SUFFIXES = {
+    "parquet": "parquet", "pq": "parquet", "csv": "csv", "tsv": "csv", "txt": "csv",
+    "json": "json", "jsonl": "json", "ndjson": "json",
+}  # fmt: skip
 TEXT_DEFAULTS: dict[str, dict[str, str]] = {
     # multiLine and the doubled quote are RFC 4180, what pandas and spreadsheets write
     "csv": {"header": "true", "multiLine": "true", "quote": '"', "escape": '"', "enforceSchema": "false"},
@@ -61,12 +69,13 @@ def find_files(settings: Settings) -> SourceFiles:
             paths = [root]
         elif info.type == pafs.FileType.Directory:
             listed = system.get_file_info(pafs.FileSelector(root, recursive=True))
-            paths = [entry.path for entry in listed if entry.is_file and not _hidden(entry.path[len(root) :])]
-        else:
             paths = [
-                path for path in ArrowFSWrapper(system).glob(root) if not _hidden(path.rsplit("/", 1)[-1])
+                entry.path for entry in listed if entry.is_file and not is_hidden(entry.path[len(root) :])
             ]
-            root = root.split("*", 1)[0].rsplit("/", 1)[0]
+        else:
+            found = ArrowFSWrapper(system).glob(root)
+            root = re.split(r"[*?\[]", root, maxsplit=1)[0].rpartition("/")[0]
+            paths = [path for path in found if not is_hidden(path[len(root) :])]
     except OSError as error:
         raise InputError(
             [Problem(where, f"{given} cannot be listed ({error})", "mend the path or its access")]
@@ -76,10 +85,6 @@ def find_files(settings: Settings) -> SourceFiles:
     return SourceFiles(tuple(sorted(paths)), _format(settings, paths), root)
 
 
-def _hidden(relative: str) -> bool:
-    return any(part.startswith((".", "_")) for part in relative.split("/") if part)
-
-
 def _format(settings: Settings, paths: list[str]) -> str:
     if settings.source.format:
         return settings.source.format
@@ -87,15 +92,8 @@ def _format(settings: Settings, paths: list[str]) -> str:
     formats = {SUFFIXES.get(name) for name in names}
     if len(formats) == 1 and (only := formats.pop()):
         return only
-    raise InputError(
-        [
-            Problem(
-                "fleet.yaml source.format",
-                f"cannot be told from files ending in {', '.join(sorted(names))}",
-                "write parquet, csv or json",
-            )
-        ]
-    )
+    what = f"cannot be told from files ending in {', '.join(sorted(names))}"
+    raise InputError([Problem("fleet.yaml source.format", what, "write parquet, csv or json")])
 
 
 def source_digest(files: SourceFiles, settings: Settings) -> str:
@@ -104,7 +102,7 @@ def source_digest(files: SourceFiles, settings: Settings) -> str:
     digest = hashlib.sha256(json.dumps([files.format, settings.source.options], sort_keys=True).encode())
     for path in files.paths:
         digest.update(f"\0{path[len(files.root) :]}\0".encode())
-        with system.open_input_stream(path) as stream:
+        with system.open_input_stream(path, compression=None) as stream:
             while chunk := stream.read(PROVENANCE_CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()
@@ -118,18 +116,18 @@ def read_source(spark: SparkSession, files: SourceFiles, settings: Settings) -> 
     Raises:
         InputError: unreadable or empty files, or columns that `fleet.yaml` names and the table lacks.
     """
+    from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
     nanoseconds = _nanosecond_columns(files, settings) if files.format == "parquet" else {}
-    given = {key: str(value) for key, value in settings.source.options.items()}
-    reader = spark.read.options(**{**_default_options(files), **given})
+    reader = spark.read.options(**_options(files, settings))
     try:
-        frame = _load(reader, files)
-    except PySparkException as error:
+        frame = _load(reader, files, settings)
+    except (PySparkException, Py4JJavaError) as error:
         raise unreadable(settings, error) from None
     columns = [column for column in frame.columns if column not in LINEAGE]
-    problems = missing_columns(columns, settings)
+    problems = [*missing_columns(columns, settings), *_reserved(frame.columns, files.format)]
     if problems:
         raise InputError(problems)
     row = "_metadata.row_index" if files.format == "parquet" else "monotonically_increasing_id()"
@@ -142,60 +140,108 @@ def read_source(spark: SparkSession, files: SourceFiles, settings: Settings) -> 
     )
 
 
-def _default_options(files: SourceFiles) -> dict[str, str]:
-    tabs = files.format == "csv" and all(".tsv" in path.lower() for path in files.paths)
-    return {**TEXT_DEFAULTS.get(files.format, {}), **({"sep": "\t"} if tabs else {})}
+def _options(files: SourceFiles, settings: Settings) -> dict[str, str]:
+    given = {key: str(value) for key, value in settings.source.options.items() if key not in PARSED_BY_US}
+    defaults = dict(TEXT_DEFAULTS.get(files.format, {}))
+    if (
+        files.format == "csv"
+        and "delimiter" not in given
+        and all(".tsv" in path.lower() for path in files.paths)
+    ):
+        defaults["sep"] = "\t"
+    return {**defaults, **given}
 
 
-def _load(reader: DataFrameReader, files: SourceFiles) -> DataFrame:
+def _load(reader: DataFrameReader, files: SourceFiles, settings: Settings) -> DataFrame:
     from pyspark.sql.types import StringType, StructField, StructType
 
-    paths = [re.sub(r"([\[\]{}*?\\])", r"\\\1", path) for path in files.paths]
+    scheme = "" if is_local(settings.source.path) else settings.source.path.partition("://")[0] + "://"
+    paths = [scheme + literal_path(path) for path in files.paths]
     if files.hive_partitioned:
-        reader, paths = reader.option("basePath", files.root), [files.root]
+        reader = reader.option("basePath", scheme + files.root)
     if files.format == "parquet":
         return reader.parquet(*paths)
     if files.format == "json":
         return reader.option("columnNameOfCorruptRecord", CORRUPT).json(paths)
-    names = reader.csv(paths).columns
+    options = _options(files, settings)
+    # to learn the names of several lines Spark would take the paths for patterns a second time
+    one_line = "false" if any(literal_path(path) != path for path in files.paths) else options["multiLine"]
+    names = reader.option("multiLine", one_line).csv(paths).columns
     schema = StructType([StructField(name, StringType()) for name in [*names, CORRUPT]])
-    return reader.schema(schema).option("columnNameOfCorruptRecord", CORRUPT).csv(paths)
+    reader = reader.schema(schema).options(multiLine=options["multiLine"], columnNameOfCorruptRecord=CORRUPT)
+    return reader.csv(paths)
 
 
 def _nanosecond_columns(files: SourceFiles, settings: Settings) -> dict[str, str]:
-    """SQL that turns columns of nanoseconds, which Spark reads as integers, back into times."""
+    """SQL that turns columns of nanoseconds, which Spark reads as integers, back into times.
+
+    Raises:
+        InputError: files that are not Parquet, or lack columns that `fleet.yaml` names and others have.
+    """
+    import pyarrow as pa
+
+    schemas = _parquet_schemas(files, settings)
+    known = {name for schema in schemas.values() for name in schema.names}
+    problems = [
+        Problem(path, f"the file has no column {column!r}, which others have", _nearest(column, schema.names))
+        for path, schema in schemas.items()
+        for column in settings.columns
+        if column in known and column not in schema.names
+    ]
+    if problems:
+        raise InputError(problems)
+    expressions = {}
+    for field in (field for schema in schemas.values() for field in schema):
+        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
+            kind = "timestamp" if field.type.tz else "timestamp_ntz"
+            expressions[field.name] = f"cast(timestamp_micros({quoted(field.name)} div 1000) as {kind})"
+    return expressions
+
+
+def _parquet_schemas(files: SourceFiles, settings: Settings) -> dict[str, pa.Schema]:
     import pyarrow as pa
     from pyarrow.parquet import read_schema
 
     system, _ = filesystem(settings.source.path)
-    problems, expressions = [], {}
+    schemas, problems = {}, []
     for path in files.paths:
         try:
             with system.open_input_file(path) as file:
-                schema = read_schema(file)
-        except (pa.ArrowInvalid, OSError) as error:
+                schemas[path] = read_schema(file)
+        except (pa.ArrowException, OSError) as error:
             what = f"is not readable as Parquet ({str(error).splitlines()[0]})"
             problems.append(Problem(path, what, "replace the file, or set source.format"))
-            continue
-        for field in schema:
-            if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
-                kind = "timestamp" if field.type.tz else "timestamp_ntz"
-                expressions[field.name] = f"cast(timestamp_micros({quoted(field.name)} div 1000) as {kind})"
     if problems:
         raise InputError(problems)
-    return expressions
+    return schemas
 
 
 def missing_columns(columns: list[str], settings: Settings) -> list[Problem]:
     """A problem for each column that `fleet.yaml` names and the table lacks, with the nearest name."""
-    reserved = [column for column in columns if column in RESERVED]
-    found = [Problem("source", f"column {column!r} is a reserved name", "rename it") for column in reserved]
-    for column in settings.columns:
-        if column not in columns:
-            near = difflib.get_close_matches(column, columns, n=1, cutoff=0.6)
-            shown = ", ".join(columns[:20]) + (" ..." if len(columns) > 20 else "")
-            remedy = f"did you mean {near[0]!r}?" if near else f"the table has: {shown}"
-            found.append(Problem(_role(column, settings), f"the table has no column {column!r}", remedy))
+    return [
+        Problem(_role(column, settings), f"the table has no column {column!r}", _nearest(column, columns))
+        for column in settings.columns
+        if column not in columns
+    ]
+
+
+def _nearest(column: str, columns: list[str]) -> str:
+    near = difflib.get_close_matches(column, columns, n=1, cutoff=0.6)
+    shown = ", ".join(columns[:20]) + (" ..." if len(columns) > 20 else "")
+    return f"did you mean {near[0]!r}?" if near else f"the table has: {shown}"
+
+
+def _reserved(columns: list[str], form: str) -> list[Problem]:
+    """Columns whose names we need, or that Delta Lake, which knows no case, could not tell apart."""
+    ours = () if form == "parquet" else (CORRUPT,)
+    taken = [column for column in columns if column in RESERVED and column not in ours]
+    found = [Problem("source", f"column {column!r} is a reserved name", "rename it") for column in taken]
+    first: dict[str, str] = {}
+    for column in columns:
+        other = first.setdefault(column.lower(), column)
+        if other != column:
+            what = f"columns {other!r} and {column!r} differ only in case"
+            found.append(Problem("source", what, "rename one of them: a Delta table cannot hold both"))
     return found
 
 
@@ -212,6 +258,11 @@ def _role(column: str, settings: Settings) -> str:
 
 def unreadable(settings: Settings, error: Exception) -> InputError:
     """The user's view of an error that Spark raised while reading the source."""
-    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    said = str(error)
+    causes = re.findall(r"^(?:Caused by)?: (?:[\w.$]+: )?(.+)", said, re.MULTILINE)
+    told = [cause for cause in causes if not re.fullmatch(r"[\w.$]+", cause)]
+    reason = told[-1] if told else next((line for line in said.splitlines() if line.strip()), "")
+    file = re.search(r"file:/+(\S+\.\w+)", said)
+    where = f"/{unquote(file.group(1))}" if file else settings.source.path
     remedy = "check source.format and source.options, and that every file is whole"
-    return InputError([Problem(settings.source.path, f"cannot be read: {reason[:300]}", remedy)])
+    return InputError([Problem(where, f"cannot be read: {reason[:300]}", remedy)])

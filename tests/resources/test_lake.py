@@ -97,7 +97,11 @@ def test_a_failure_after_the_commit_keeps_what_was_committed(tmp_path: Path) -> 
 
 def test_overwrite_append_pinned_versions_and_a_record_for_each(tmp_path: Path) -> None:
     table = Lake(uri=str(tmp_path)).table("sales")
-    assert [commit(table, rows(1)), commit(table, rows(2, 3)), commit(table, rows(4), mode="append")] == [0, 1, 2]
+    assert [commit(table, rows(1)), commit(table, rows(2, 3)), commit(table, rows(4), mode="append")] == [
+        0,
+        1,
+        2,
+    ]
     assert [values(table, version) for version in (0, 1, 2, None)] == [[1], [2, 3], [2, 3, 4], [2, 3, 4]]
     assert [table.record(version) for version in (0, 1, 2)] == [{"rows": 1}, {"rows": 2}, {"rows": 1}]
     assert table.records() == {2: {"rows": 1}, 1: {"rows": 2}, 0: {"rows": 1}}

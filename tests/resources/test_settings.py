@@ -109,7 +109,10 @@ frequency: fortnight
         (MINIMAL + "horizon: 0\n", "fleet.yaml:6 horizon"),
         (MINIMAL + "features: [a]\n", "fleet.yaml:6 features"),
         (MINIMAL + "features: {known_ahead: [x, x]}\n", "column 'x' is named 2 times"),
-        (MINIMAL + "features: {past_only: day}\n", "column 'day' is named 2 times (time, features.past_only)"),
+        (
+            MINIMAL + "features: {past_only: day}\n",
+            "column 'day' is named 2 times (time, features.past_only)",
+        ),
         (MINIMAL + "frequency: -1D\n", "does not go forward"),
         (MINIMAL + "source: {options: {sep: [a]}}\n", "twice"),
         (MINIMAL.replace("segment: shop", "segment: []"), "fleet.yaml:3 segment"),
@@ -145,7 +148,10 @@ def test_tracking_uri_configured_before_environment_before_lake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert read_settings(write(tmp_path, MINIMAL)).tracking_uri == f"sqlite:///{tmp_path}/data/lake/mlflow/mlflow.db"
+    assert (
+        read_settings(write(tmp_path, MINIMAL)).tracking_uri
+        == f"sqlite:///{tmp_path}/data/lake/mlflow/mlflow.db"
+    )
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://from-environment")
     assert read_settings(write(tmp_path, MINIMAL)).tracking_uri == "http://from-environment"
     text = MINIMAL + "mlflow: {tracking_uri: http://configured}\n"

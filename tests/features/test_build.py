@@ -1,0 +1,183 @@
+"""Features: calendar periods not rows, nothing a horizon would not know, and a future for every open segment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from assets.features.build import ASSUMED, build_features, calendar_feature
+from assets.features.contract import BUCKET
+from assets.raw.calendar import Calendar, calendar_of
+from assets.raw.parse import KEY, PERIOD, TIME
+from assets.raw.profile import Profile
+from assets.raw.recipe import Recipe, recipe_of
+from resources.settings import Settings
+from resources.spark import Spark
+
+KINDS: dict[str, Any] = {"sold": "number", "price": "number", "promo": "text", "visits": "number"}
+CALENDAR = ["minute", "hour", "day_of_week", "day_of_month", "day_of_year", "week_of_year", "month", "quarter", "year", "trend"]
+
+
+def table(frequency: str, periods: int, shops: int, gaps: float, seed: int, start: str = "2023-12-20") -> pd.DataFrame:
+    """Random rows with gaps and missing values; the first and the last time are always there."""
+    random = np.random.default_rng(seed)
+    times = pd.date_range(start, periods=periods, freq=frequency)
+    frame = pd.DataFrame({
+        "shop": np.repeat([f"shop {shop}" for shop in range(shops)], periods),
+        TIME: np.tile(times, shops),
+        "sold": random.normal(size=periods * shops).round(3),
+        "price": random.integers(1, 9, periods * shops).astype(float),
+        "promo": random.choice(["a", "b"], periods * shops),
+        "visits": random.normal(size=periods * shops).round(3),
+    })  # fmt: skip
+    for column in ("sold", "price", "promo", "visits"):
+        frame.loc[random.random(len(frame)) < 0.1, column] = None
+    edge = frame[TIME].isin([times[0], times[-1]])
+    frame.loc[edge, "sold"] = 1.0
+    kept = frame[edge | (random.random(len(frame)) >= gaps)]
+    return kept.reset_index(drop=True)
+
+
+def prepared(frame: pd.DataFrame, frequency: str, last: pd.Timestamp, **features: Any) -> tuple[Profile, Recipe, Calendar]:
+    times = pd.DatetimeIndex(frame[TIME].drop_duplicates().sort_values())
+    calendar = calendar_of(frequency, times, np.ones(len(times), np.int64))
+    profile = Profile(
+        rows=len(frame), kinds=KINDS, time_type="timestamp_ntz", frequency=frequency, phase=calendar.phase,
+        first_time=times[0], last_time=times[-1], first_label=times[0], last_label=last,
+    )  # fmt: skip
+    chosen = {
+        "known_ahead": ["price", "promo"], "past_only": ["visits"], "lags": [3, 5, 12],
+        "rolling": {"windows": [2, 6], "statistics": ["mean", "std", "min", "max", "sum"]}, "calendar": CALENDAR,
+    }  # fmt: skip
+    settings = Settings(
+        name="t", source={"path": "x"}, segment=["shop"], time="day", label="sold", horizon=3, features={**chosen, **features}
+    )  # fmt: skip
+    return profile, recipe_of(settings, profile), calendar
+
+
+def built(spark: Spark, frame: pd.DataFrame, profile: Profile, recipe: Recipe, buckets: int = 3) -> pd.DataFrame:
+    periods = {time: profile.calendar.period_of(time) for time in frame[TIME].unique()}
+    rows = frame.assign(**{KEY: frame["shop"], PERIOD: frame[TIME].map(periods), "__file": "f", "__row": 0})
+    keys = rows[KEY].factorize()[0] % buckets
+    valid = spark.session().createDataFrame(rows.assign(**{BUCKET: keys}).replace({np.nan: None}), SCHEMA)
+    found = build_features(valid, recipe, profile).toPandas()
+    return found.sort_values([KEY, PERIOD]).reset_index(drop=True)
+
+
+SCHEMA = (
+    f"shop string, {TIME} timestamp_ntz, sold double, price double, promo string, visits double, "
+    f"{KEY} string, {PERIOD} int, __file string, __row bigint, {BUCKET} int"
+)
+
+
+def reckoned(frame: pd.DataFrame, recipe: Recipe, times: pd.DatetimeIndex) -> pd.DataFrame:
+    """Lags and windows by pandas alone: every segment laid out on the whole grid, then shifted."""
+    parts = []
+    for shop, rows in frame.groupby("shop"):
+        grid = rows.set_index(TIME).reindex(times)
+        columns: dict[str, Any] = {
+            f"{column}@lag_{lag}": grid[column].shift(lag) for column in ("sold", "visits") for lag in recipe.lags
+        }
+        known = grid["sold"].astype(float).shift(recipe.horizon)
+        for window in recipe.windows:
+            rolling = known.rolling(window, min_periods=1)
+            for statistic in recipe.statistics:
+                columns[f"sold@{statistic}_{window}"] = getattr(rolling, statistic)()
+            columns[f"sold@sum_{window}"] = columns[f"sold@sum_{window}"].where(rolling.count() > 0)
+        parts.append(pd.DataFrame(columns).assign(shop=shop).rename_axis(TIME).reset_index())
+    return pd.concat(parts)
+
+
+@hypothesis_settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    frequency=st.sampled_from(["h", "D", "B", "W-FRI", "MS", "ME", "QS", "15min"]),
+    gaps=st.sampled_from([0.0, 0.3, 0.7]),
+    seed=st.integers(0, 10_000),
+)
+def test_lags_and_windows_count_calendar_periods(spark: Spark, frequency: str, gaps: float, seed: int) -> None:
+    frame = table(frequency, 40, 3, gaps, seed)
+    profile, recipe, calendar = prepared(frame, frequency, frame[TIME].max())
+    found = built(spark, frame, profile, recipe)
+    times = calendar.times(profile.first_time, profile.last_label, recipe.horizon)
+    expected = reckoned(frame, recipe, times)
+    joined = found.merge(expected, on=["shop", TIME], suffixes=("", " expected"), validate="one_to_one")
+    assert len(joined) == len(found) == len(frame) + 3 * recipe.horizon
+    for name in [*(name for name, _, _ in recipe.lagged), *(name for name, _, _ in recipe.rolled)]:
+        np.testing.assert_allclose(
+            joined[name].astype(float), joined[f"{name} expected"].astype(float), atol=1e-9, err_msg=name
+        )
+    for name in CALENDAR[:-1]:
+        wanted = calendar_feature(name, pd.DatetimeIndex(found[TIME]), 0)
+        assert found[f"calendar@{name}"].tolist() == wanted.tolist(), name
+    assert found["calendar@trend"].tolist() == found[PERIOD].tolist()
+    assert [recipe.calendar.period_of(time) for time in found[TIME].iloc[:5]] == found[PERIOD].iloc[:5].tolist()
+
+
+def noisy_after(frame: pd.DataFrame, cut_off: pd.Timestamp) -> pd.DataFrame:
+    changed = frame.copy()
+    later = changed[TIME] > cut_off
+    changed.loc[later, ["sold", "visits"]] = np.random.default_rng(9).normal(size=(later.sum(), 2)) * 1e6
+    return changed
+
+
+@pytest.mark.parametrize("leaking", [False, True])
+def test_what_comes_after_a_cut_off_does_not_reach_features_a_horizon_long(spark: Spark, leaking: bool) -> None:
+    frame = table("D", 60, 2, 0.2, seed=4)
+    cut_off = frame[TIME].min() + pd.Timedelta("40D")
+    profile, recipe, _ = prepared(frame, "D", frame[TIME].max())
+    if leaking:  # the test must notice a lag that is one period too short
+        recipe = recipe.model_copy(update={"lags": [recipe.horizon - 1]})
+    honest = [built(spark, rows, profile, recipe) for rows in (frame, noisy_after(frame, cut_off))]
+    early = [rows[rows[TIME] <= cut_off + pd.Timedelta(recipe.horizon, "D")] for rows in honest]
+    same = early[0][recipe.features].equals(early[1][recipe.features])
+    assert same is not leaking
+
+
+def test_open_segments_have_a_whole_horizon_and_closed_ones_none(spark: Spark) -> None:
+    frame = table("D", 30, 3, 0.0, seed=5)
+    last = frame[TIME].max()
+    frame[["price", "promo"]] = frame[["price", "promo"]].fillna({"price": 5.0, "promo": "a"})
+    closed = (frame["shop"] == "shop 2") & (frame[TIME] > last - pd.Timedelta("3D"))
+    future = pd.DataFrame({
+        "shop": ["shop 0", "shop 0", "shop 1", "shop 0"],
+        TIME: [last + pd.Timedelta(days, "D") for days in (1, 3, 2, 9)],
+        "sold": None, "price": [100.0, 300.0, None, 900.0], "promo": ["x", "y", "z", "w"], "visits": [7.0, 7.0, 7.0, 7.0],
+    })  # fmt: skip
+    frame = pd.concat([frame[~closed], future], ignore_index=True)
+    profile, recipe, _ = prepared(frame, "D", last)
+    found = built(spark, frame, profile, recipe)
+    ahead = found[found[TIME] > last]
+    assert ahead.groupby("shop").size().to_dict() == {"shop 0": 3, "shop 1": 3}
+    assert ahead["sold"].isna().all()
+    before = frame[frame[TIME] == last].set_index("shop")
+    shown = {key: rows[["price", "promo", ASSUMED]].values.tolist() for key, rows in ahead.groupby("shop")}
+    assert shown["shop 0"] == [[100.0, "x", False], [100.0, "x", True], [300.0, "y", False]]
+    price, promo = before.loc["shop 1", "price"], before.loc["shop 1", "promo"]
+    assert shown["shop 1"] == [[price, promo, True], [price, "z", True], [price, "z", True]]
+    assert not found.loc[found[TIME] <= last, ASSUMED].any()
+    assert len(found) == (frame[TIME] <= last).sum() + 6
+
+
+def test_history_keeps_its_missing_values_and_nothing_is_carried_into_it(spark: Spark) -> None:
+    frame = table("D", 20, 1, 0.0, seed=6)
+    frame.loc[5, ["price", "promo"]] = None
+    profile, recipe, _ = prepared(frame, "D", frame[TIME].max())
+    found = built(spark, frame, profile, recipe)
+    assert pd.isna(found.loc[5, "price"])
+    assert found.loc[5, "promo"] is None
+
+
+def test_without_any_feature_but_the_calendar(spark: Spark) -> None:
+    frame = table("D", 20, 1, 0.0, seed=7)
+    keys = {"known_ahead": [], "past_only": [], "lags": [], "rolling": {"windows": []}, "calendar": ["month"]}
+    profile, recipe, _ = prepared(frame, "D", frame[TIME].max(), **keys)
+    found = built(spark, frame, profile, recipe)
+    assert recipe.features == ["calendar@month"]
+    assert len(found) == 23
+    assert not found[ASSUMED].any()

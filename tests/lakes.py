@@ -1,0 +1,130 @@
+"""A small lake with features and a training, made once a test run, and copies of it to do things to."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assets.features.publish import FeatureSet, current_features, current_recipe, publish_features
+from assets.models.store import Training
+from assets.models.train import train_fleet
+from assets.raw.ingest import ingest
+from assets.raw.recipe import Recipe
+from resources.spark import Spark
+from tests.cycle import HORIZON, House, house, minimal, sales
+
+GOOD = ["shop 0", "shop 1", "shop 2"]
+SKIPPED = {"short": "too short", "constant": "constant label", "empty": "all labels null"}
+CLOSED = "closed"
+DAYS = 60
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A lake with features and one training of all segments."""
+
+    home: House
+    features: FeatureSet
+    recipe: Recipe
+    training: Training
+
+
+def mixed_table() -> pd.DataFrame:
+    """Three good shops (one with gaps), a closed one, one too short, one constant, one without a label."""
+    frame = sales([*GOOD, CLOSED, *SKIPPED], DAYS)
+    frame["weather"] = np.where(np.arange(len(frame)) % 7 < 3, "rain", "sun")
+    frame["footfall"] = np.where(frame["sold"].isna(), np.nan, frame["price"] * 10)
+    day = (frame["day"] - frame["day"].min()).dt.days
+    shop = frame["shop"]
+    frame.loc[shop == "constant", "sold"] = frame.loc[shop == "constant", "sold"].where(day >= DAYS, 7.0)
+    frame.loc[shop == "empty", "sold"] = np.nan
+    gone = (shop == CLOSED) & (day >= 50) | (shop == "short") & (day < 50) | (shop == "shop 2") & day.isin([11, 30, 57])
+    return frame[~gone].reset_index(drop=True)
+
+
+def mixed_keys() -> dict[str, Any]:
+    """`fleet.yaml` for the mixed table: a text known ahead, a number of the past."""
+    features = {**minimal()["features"], "known_ahead": ["price", "weather"], "past_only": ["footfall"]}
+    return {"features": features}
+
+
+def built(home: House) -> tuple[FeatureSet, Recipe]:
+    """Raw and features of a house as its table and settings are now."""
+    ingest(home.lake, home.spark, home.settings)
+    publish_features(home.lake, home.spark, home.settings)
+    return current_features(home.lake), current_recipe(home.lake, home.spark, home.settings)
+
+
+def train(home: House, segments: list[str] | None = None) -> Trained:
+    """Features and a training of a house as its table and settings are now."""
+    features, recipe = built(home)
+    training, _ = train_fleet(home.lake, home.spark, features, recipe, segments)
+    return Trained(home, features, recipe, training)
+
+
+_made: dict[str, Trained] = {}
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, spark: Spark) -> Trained:
+    """The one lake; read only. (Several conftests import this fixture, so pytest would make it several times.)"""
+    if not _made:
+        home = house(tmp_path_factory.mktemp("trained"), spark, mixed_table(), **mixed_keys())
+        _made["it"] = train(home)
+    return _made["it"]
+
+
+@pytest.fixture
+def own(trained: Trained, tmp_path: Path) -> Trained:
+    """A copy of the lake for one test."""
+    shutil.copytree(trained.home.folder, tmp_path / "own")
+    home = House(tmp_path / "own", trained.home.spark)
+    return Trained(home, current_features(home.lake), trained.recipe, trained.training)
+
+
+def slow_naive(
+    periods: list[int], labels: list[float], targets: list[int], origins: list[int], season: int, otherwise: float
+) -> list[float]:
+    """Seasonal naive as one would say it, a target at a time."""
+    known = {period: label for period, label in zip(periods, labels, strict=True) if label == label}
+    forecast = []
+    for target, origin in zip(targets, origins, strict=True):
+        before = [period for period in known if period <= origin]
+        recent = [period for period in before if period > origin - season]
+        same = target
+        while same > origin:
+            same -= season
+        if same in known:
+            forecast.append(known[same])
+        elif before:
+            forecast.append(float(np.mean([known[period] for period in sorted(recent or before)])))
+        else:
+            forecast.append(otherwise)
+    return forecast
+
+
+def feature_frame(made: Trained) -> pd.DataFrame:
+    """The feature table in pandas, sorted by segment and period."""
+    frame = made.home.lake.table("features").arrow(version=made.features.version).to_pandas()
+    return frame.sort_values(["__segment", "__period"], ignore_index=True)
+
+
+def matrix(frame: pd.DataFrame, recipe: Recipe) -> np.ndarray:
+    """The models' inputs worked out again from the feature table."""
+    columns = []
+    for name in recipe.features:
+        if name in recipe.text_features:
+            places = {value: place for place, value in enumerate(recipe.categories[name.split("@")[0]])}
+            columns.append(frame[name].map(places).astype(float))
+        else:
+            columns.append(frame[name].astype(float))
+    return np.column_stack([column.to_numpy() for column in columns])
+
+
+__all__ = ["CLOSED", "GOOD", "HORIZON", "SKIPPED", "Trained", "own", "trained"]

@@ -1,0 +1,143 @@
+"""What a table is like, and which tables are refused as a whole with the key to change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assets.raw.ingest import inspect
+from assets.raw.profile import Profile
+from assets.raw.recipe import Recipe
+from assets.raw.source import find_files, read_source
+from resources.problems import InputError
+from resources.spark import Spark
+from tests.conftest import Fleet, MakeFleet, daily_sales
+
+
+def look(spark: Spark, fleet: Fleet) -> tuple[Profile, Recipe]:
+    return inspect(read_source(spark.session(), find_files(fleet.settings), fleet.settings), fleet.settings)
+
+
+def refused(spark: Spark, fleet: Fleet) -> str:
+    with pytest.raises(InputError) as caught:
+        look(spark, fleet)
+    return str(caught.value)
+
+
+def thinned(table: pd.DataFrame, share: float = 0.2) -> pd.DataFrame:
+    return table[np.random.default_rng(3).random(len(table)) > share]
+
+
+@pytest.mark.parametrize(
+    ("frequency", "start"),
+    [("h", "2024-01-01"), ("W-FRI", "2024-01-05"), ("MS", "1965-02-01"), ("D", "2024-01-01 06:00"), ("YS", "1960-01-01")],
+)  # fmt: skip
+def test_defaults_follow_the_frequency_and_gaps_are_tolerated(
+    spark: Spark, make_fleet: MakeFleet, frequency: str, start: str
+) -> None:
+    table = thinned(daily_sales(shops=3, days=120 if frequency != "YS" else 50, frequency=frequency, start=start))
+    profile, recipe = look(spark, make_fleet(table))
+    assert profile.frequency == frequency
+    assert profile.rows == len(table)
+    assert profile.last_label == table["day"].max()
+    assert profile.history == (120 if frequency != "YS" else 50)
+    assert recipe.horizon >= 1
+    assert all(lag >= recipe.horizon for lag in recipe.lags)
+    assert recipe.holdout + recipe.minimum_history <= profile.history
+    assert Profile.from_json(profile.to_json()) == profile
+
+
+@pytest.mark.parametrize("days", [5, 8, 13, 30])
+def test_a_short_table_needs_no_configuration(spark: Spark, make_fleet: MakeFleet, days: int) -> None:
+    _, recipe = look(spark, make_fleet(daily_sales(days=days)))
+    assert recipe.holdout < days
+    assert min(recipe.lags) >= recipe.horizon
+
+
+def mixed(*parts: tuple[str, int], shared: bool = False) -> pd.DataFrame:
+    frames = [
+        daily_sales(shops=2, days=periods, frequency=frequency).assign(
+            shop=lambda frame, n=number: frame["shop"] + ("" if shared else f" of {n}")
+        )
+        for number, (frequency, periods) in enumerate(parts)
+    ]
+    if shared:
+        frames[1]["day"] += frames[0]["day"].max() - frames[1]["day"].min() + pd.Timedelta("7D")
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("table", "names"),
+    [
+        (mixed(("D", 100), ("W-MON", 30)), ("1 D,", "1 W-")),
+        (mixed(("h", 200), ("D", 20)), ("1 h,", "1 D")),
+        (mixed(("D", 100), ("MS", 20)), ("1 D,", "1 MS")),
+        (mixed(("W-FRI", 40), ("MS", 20)), ("1 W-", "1 MS")),
+        (mixed(("D", 60), ("W-MON", 40), shared=True), ("1 D,", "1 W-")),
+    ],
+)
+def test_mixed_frequencies_are_refused_by_both_names(
+    spark: Spark, make_fleet: MakeFleet, table: pd.DataFrame, names: tuple[str, str]
+) -> None:
+    said = refused(spark, make_fleet(table))
+    assert said.startswith("fleet.yaml frequency: frequencies are mixed")
+    assert all(name in said for name in names), said
+
+
+@pytest.mark.parametrize(
+    ("actual", "given", "expected"),
+    [
+        ("D", "W-FRI", "the table looks like 'D'"),
+        ("W-FRI", "W", "the table looks like 'W-FRI'"),
+        ("D", "h", "set frequency to D"),
+        ("W-WED", "D", "set frequency to W-WED"),
+        ("3D", None, "set frequency to 3D"),
+    ],
+)
+def test_a_frequency_that_does_not_fit(
+    spark: Spark, make_fleet: MakeFleet, actual: str, given: str | None, expected: str
+) -> None:
+    keys = {"frequency": given} if given else {}
+    said = refused(spark, make_fleet(daily_sales(days=80, frequency=actual), **keys))
+    assert said.startswith("fleet.yaml frequency: ")
+    assert expected in said
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"horizon": 80}, "fleet.yaml horizon: a horizon of 80 periods is longer than the history of 60"),
+        ({"evaluation": {"holdout": 60}}, "fleet.yaml evaluation.holdout: a holdout of 60 periods is longer"),
+        ({"evaluation": {"minimum_history": 59}}, "fleet.yaml evaluation.minimum_history"),
+    ],
+)
+def test_lengths_the_history_cannot_hold(
+    spark: Spark, make_fleet: MakeFleet, daily: pd.DataFrame, keys: dict[str, Any], expected: str
+) -> None:
+    assert expected in refused(spark, make_fleet(daily, **keys))
+
+
+def test_no_segment_can_be_trained(spark: Spark, make_fleet: MakeFleet, daily: pd.DataFrame) -> None:
+    constant = daily.assign(sold=1.0)
+    assert "no segment can be trained: none of 3" in refused(spark, make_fleet(constant))
+    singles = daily.assign(shop=[f"shop {number}" for number in range(len(daily))])
+    assert "no segment can be trained: none of 180" in refused(spark, make_fleet(singles))
+
+
+def test_one_typing_error_far_ahead_does_not_move_the_last_label(
+    spark: Spark, make_fleet: MakeFleet, daily: pd.DataFrame
+) -> None:
+    typo = daily.iloc[:1].assign(day=pd.Timestamp("2198-01-01"))
+    unkeyed = daily.iloc[:1].assign(day=pd.Timestamp("2024-03-05"), shop=None)
+    profile, _ = look(spark, make_fleet(pd.concat([daily, typo, unkeyed])))
+    assert profile.last_label == daily["day"].max()
+    assert profile.rows == len(daily) + 2
+
+
+def test_a_first_time_that_makes_the_calendar_endless(spark: Spark, make_fleet: MakeFleet) -> None:
+    table = daily_sales(days=300, frequency="min")
+    typo = table.iloc[:1].assign(day=pd.Timestamp("1901-01-01"))
+    assert "look like typing errors" in refused(spark, make_fleet(pd.concat([table, typo])))
