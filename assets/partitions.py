@@ -1,7 +1,7 @@
 """Segments <-> Dagster partition keys.
 
-A key is the segment's values as text, joined by `|`. Characters that Dagster refuses in partition keys, and those
-that the key itself uses, are percent-encoded, so that any value comes back letter by letter.
+A key is the segment's values as text, joined by `|`. Characters that Dagster refuses in partition keys, and
+those that the key itself uses, are percent-encoded, so that any value comes back letter by letter.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -72,7 +73,9 @@ def new_figure(title: str, width: float = 9, height: float = 3.6) -> tuple[Figur
     return figure, axes
 
 
-def previous_metadata(context: AssetExecutionContext, key: AssetKey, version: str) -> Mapping[str, MetadataValue] | None:
+def previous_metadata(
+    context: AssetExecutionContext, key: AssetKey, version: str
+) -> Mapping[str, MetadataValue] | None:
     """Metadata of the last materialization if it had this data version: nothing changed, nothing is redrawn."""
     event = context.instance.get_latest_materialization_event(key)
     last = event.asset_materialization if event else None
@@ -89,7 +92,9 @@ def mistakes_explained() -> Iterator[None]:
     except InputError as error:
         lines = [str(problem) for problem in error.problems]
         raise Failure(
-            description="\n".join(lines), metadata={INPUT_PROBLEMS: MetadataValue.json(lines)}, allow_retries=False
+            description="\n".join(lines),
+            metadata={INPUT_PROBLEMS: MetadataValue.json(lines)},
+            allow_retries=False,
         ) from None
 
 
@@ -98,7 +103,7 @@ def _column_type(kind: str) -> str:
 
 
 def _cell(value: Any) -> str | int | float | bool | None:
-    if value is None or value != value:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, bool | int | str):
         return value

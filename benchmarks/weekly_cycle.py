@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/weekly_cycle.py fleet.yaml [other.yaml ...] --json figures.json
 
 Each configuration is run twice in a lake and a Dagster home of its own, which are thrown away: the first run does
-everything, the second finds nothing new. Memory is the sum over the process and all its children (JVM, workers), sampled
-from /proc twice a second (proportional set size where the kernel gives it, so that shared pages count once).
+everything, the second finds nothing new. Memory is the sum over the process and its children (JVM, workers), sampled
+from /proc twice a second (proportional set size where the kernel gives it: shared pages count once).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
     given = parser.parse_args()
     figures = {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {_memory_gib():.0f} GiB, {platform.machine()}, Python {platform.python_version()}",
+        "machine": f"{os.cpu_count()} cores, {_memory_gib():.0f} GiB, Python {platform.python_version()}",
         "seconds to load the definitions": round(statistics.median(_load_seconds() for _ in range(LOADS)), 2),
         "fleets": [_fleet_figures(config.resolve()) for config in given.configs],
     }
@@ -53,9 +53,17 @@ def _fleet_figures(config: Path) -> dict[str, Any]:
         first = _timed([str(FLEET), "run", "--config", str(copy)], environment)
         second = _timed([str(FLEET), "run", "--config", str(copy)], environment)
         said = subprocess.run(
-            [str(FLEET), "status", "--json", "--config", str(copy)], env=environment, capture_output=True, check=True
+            [str(FLEET), "status", "--json", "--config", str(copy)],
+            env=environment,
+            capture_output=True,
+            check=True,
         )
-        return {"config": config.parent.name + "/" + config.name, "first run": first, "second run": second, "status": json.loads(said.stdout)}
+        return {
+            "config": config.parent.name + "/" + config.name,
+            "first run": first,
+            "second run": second,
+            "status": json.loads(said.stdout),
+        }
 
 
 def _fresh_copy(config: Path, folder: Path) -> tuple[Path, dict[str, str]]:

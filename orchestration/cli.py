@@ -84,7 +84,9 @@ def status(
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
     else:
-        out.print(_two_columns(settings.name, {name: json.dumps(part, ensure_ascii=False) for name, part in found.items()}))
+        out.print(
+            _two_columns(settings.name, {name: json.dumps(part, ensure_ascii=False) for name, part in found.items()})
+        )
 
 
 @app.command()
@@ -144,7 +146,9 @@ def _execute(settings: Settings, instance: DagsterInstance, segments: list[str] 
     if segments:
         run_config["ops"] = {f"{settings.name}__{SEGMENT_MODELS}": {"config": {"segments": segments}}}
     job = repository.get_reconstructable_job(WEEKLY_CYCLE)
-    return execute_job(job, instance=instance, run_config=run_config, raise_on_error=False, tags={"fleet": settings.name})
+    return execute_job(
+        job, instance=instance, run_config=run_config, raise_on_error=False, tags={"fleet": settings.name}
+    )
 
 
 def _input_problems(result: ExecuteJobResult) -> list[str]:

@@ -29,7 +29,8 @@ from resources.spark import Spark
 
 ASSETS = (raw_asset, features_asset, models_asset, evaluation_asset, champions_asset, forecasts_asset)
 CHECKS = (
-    raw_checks, features_checks, quarantine_checks, models_checks, evaluation_checks, champions_checks, forecasts_checks,
+    raw_checks, features_checks, quarantine_checks, models_checks,
+    evaluation_checks, champions_checks, forecasts_checks,
 )  # fmt: skip
 
 

@@ -94,39 +94,29 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         rows = [self._event_to_row(event) for event in events]
         with self._batch_transaction([event.run_id for event in events]) as (index, shards):
             for run_id, shard in shards.items():
-                shard.execute(
-                    SqlEventLogStorageTable.insert(), [row for row in rows if row["run_id"] == run_id]
-                )
+                shard.execute(SqlEventLogStorageTable.insert(), [row for row in rows if row["run_id"] == run_id])
             mirrored = [i for i, event in enumerate(events) if event.dagster_event_type in MIRRORED_IN_INDEX]
             if mirrored:
                 self._mirror(index, [events[i] for i in mirrored], [rows[i] for i in mirrored])
 
     @contextmanager
-    def _batch_transaction(
-        self, run_ids: Sequence[str]
-    ) -> Iterator[tuple[Connection, Mapping[str, Connection]]]:
+    def _batch_transaction(self, run_ids: Sequence[str]) -> Iterator[tuple[Connection, Mapping[str, Connection]]]:
         """Open the index and the shards of the runs together, and commit all of them or none.
 
         The shards are written and committed before the index, which every run shares.
         """
         with ExitStack() as stack:
             index = stack.enter_context(self.index_connection())
-            shards = {
-                run_id: stack.enter_context(self.run_connection(run_id)) for run_id in sorted(set(run_ids))
-            }
+            shards = {run_id: stack.enter_context(self.run_connection(run_id)) for run_id in sorted(set(run_ids))}
             self._held.index = index
             try:
                 yield index, shards
             finally:
                 self._held.index = None
 
-    def _mirror(
-        self, index: Connection, events: Sequence[EventLogEntry], rows: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def _mirror(self, index: Connection, events: Sequence[EventLogEntry], rows: Sequence[Mapping[str, Any]]) -> None:
         """Write events to the index, with what it keeps beside them for assets and checks."""
-        insert = SqlEventLogStorageTable.insert().returning(
-            SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
-        )
+        insert = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
         ids = index.execute(insert, [dict(row) for row in rows]).scalars().all()
         of_assets = [i for i, event in enumerate(events) if event.dagster_event_type in ASSET_EVENTS]
         asset_events, asset_ids = [events[i] for i in of_assets], [ids[i] for i in of_assets]
@@ -136,9 +126,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
             if event.dagster_event_type in ASSET_CHECK_EVENTS:
                 self.store_asset_check_event(event, event_id)
 
-    def _update_asset_rows(
-        self, index: Connection, events: Sequence[EventLogEntry], ids: Sequence[int]
-    ) -> None:
+    def _update_asset_rows(self, index: Connection, events: Sequence[EventLogEntry], ids: Sequence[int]) -> None:
         """Bring the assets' rows up to date, reading only the last event of each kind.
 
         A kind sets the same columns each time, so in a loop the last of it would have overwritten the others.
@@ -168,9 +156,7 @@ class BatchedSqliteStorage(DagsterSqliteStorage):
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         enable_batching()
         super().__init__(rooted(base_dir), inst_data)
-        self._event_log_storage = BatchedSqliteEventLogStorage(
-            os.path.join(self.base_dir, "history", "runs", "")
-        )
+        self._event_log_storage = BatchedSqliteEventLogStorage(os.path.join(self.base_dir, "history", "runs", ""))
 
     @classmethod
     def from_config_value(

@@ -16,7 +16,7 @@ CANDIDATES = ("challenger", "incumbent", "baseline", "served")
 
 
 def fleet_status(lake: Lake, mlflow: Mlflow) -> dict[str, Any]:
-    """What `fleet status --json` prints: rows, segments, champion, evaluation, forecasts; zeros or nulls before a run."""
+    """What `fleet status --json` prints; zeros or nulls before the first run."""
     return {
         "rows": _rows(lake),
         "segments": _segments(lake),
@@ -53,7 +53,11 @@ def _evaluation(lake: Lake) -> dict[str, Any]:
     if judged is None:
         return {"metric": None, **dict.fromkeys(CANDIDATES), "holdout": {"start": None, "end": None}}
     errors = judged.record["errors"]
-    return {"metric": judged.record["metric"], **{name: errors[name] for name in CANDIDATES}, "holdout": judged.record["holdout"]}
+    return {
+        "metric": judged.record["metric"],
+        **{name: errors[name] for name in CANDIDATES},
+        "holdout": judged.record["holdout"],
+    }
 
 
 def _forecasts(lake: Lake) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Table:
         if delta is None:
             return {}
         wanted = delta.version() if version is None else version
-        commit = next((entry for entry in delta.history() if entry["version"] == wanted), {})
+        commit: dict[str, Any] = next((entry for entry in delta.history() if entry["version"] == wanted), {})
         return json.loads(commit.get(RECORD, "{}"))
 
     def records(self) -> dict[int, dict[str, Any]]:
@@ -70,18 +70,14 @@ class Table:
         history = delta.history() if delta else []
         return {entry["version"]: json.loads(entry.get(RECORD, "{}")) for entry in history}
 
-    def files(
-        self, version: int | None = None, where: Sequence[tuple[str, str, Any]] | None = None
-    ) -> list[str]:
+    def files(self, version: int | None = None, where: Sequence[tuple[str, str, Any]] | None = None) -> list[str]:
         """URIs of the files of a version; `where` filters on partition columns."""
         delta = self._delta(version)
         if delta is None:
             return []
         # deltalake percent-encodes the table's own path, even of a local folder
         root = delta.table_uri.removeprefix("file://").rstrip("/")
-        return sorted(
-            self.uri + uri.removeprefix(root) for uri in delta.file_uris(list(where) if where else None)
-        )
+        return sorted(self.uri + uri.removeprefix(root) for uri in delta.file_uris(list(where) if where else None))
 
     def arrow(
         self,
@@ -154,9 +150,7 @@ class Table:
         from deltalake import Schema
         from deltalake.transaction import CommitProperties
 
-        adds = [
-            _add_action(staging, path) for path in (files if files is not None else staged_files(staging))
-        ]
+        adds = [_add_action(staging, path) for path in (files if files is not None else staged_files(staging))]
         properties = CommitProperties(custom_metadata={RECORD: json.dumps(record)})
         return self._publish(adds, Schema.from_arrow(schema), mode, list(partition_by), properties)
 
@@ -270,7 +264,7 @@ def staged_files(staging: Staging) -> list[str]:
 
 
 def is_hidden(relative: str) -> bool:
-    """Whether a file or a folder above it has a name that readers of tables pass over (`_SUCCESS`, `.crc`)."""
+    """Whether a file or a folder above it has a name that readers of tables pass over (`_SUCCESS`)."""
     return any(part.startswith((".", "_")) for part in relative.split("/") if part)
 
 
@@ -284,7 +278,7 @@ def remove(uri: str) -> None:
 
 
 def missing_folders(uri: str) -> list[Path]:
-    """The folder and those above it that do not exist yet, deepest first; none on anything but a local disk."""
+    """The folder and those above it that do not exist yet, deepest first; none but on a local disk."""
     system, path = filesystem(uri)
     if system.type_name != "local":
         return []

@@ -47,7 +47,12 @@ class Mlflow(ConfigurableResource):
 
             self.client()
             assert self._context is not None, "an MLflow run needs a Dagster run"
-            config = {"mlflow_tracking_uri": self.tracking_uri, "experiment_name": self.experiment, "env": {}, "extra_tags": {}}
+            config = {
+                "mlflow_tracking_uri": self.tracking_uri,
+                "experiment_name": self.experiment,
+                "env": {},
+                "extra_tags": {},
+            }
             self._active = MlFlow(self._context.replace_config(config))
         return self._active
 

@@ -33,7 +33,7 @@ _OWNERS = {
     _ONE_THREAD: "num_threads num_thread nthread nthreads n_jobs",
     "nothing: training is always deterministic": "deterministic",
 }
-# LightGBM's names and aliases (https://lightgbm.readthedocs.io/en/stable/Parameters.html) -> what to use instead
+# LightGBM's names and aliases (see its Parameters page) -> what to use instead
 OWNED_PARAMETERS = {name: owner for owner, names in _OWNERS.items() for name in names.split()}
 
 
@@ -51,9 +51,7 @@ def _cron(value: str) -> str:
 
 def _owner(value: str) -> str:
     if not re.fullmatch(r"team:\S+|[^@\s]+@[^@\s]+", value):
-        raise ValueError(
-            f"{value!r} is no owner; write an address such as me@example.com or team:forecasting"
-        )
+        raise ValueError(f"{value!r} is no owner; write an address such as me@example.com or team:forecasting")
     return value
 
 

@@ -172,9 +172,7 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _columns_named_twice(
-    document: dict[str, Any], features: dict[str, Any], lines: Lines, name: str
-) -> list[Problem]:
+def _columns_named_twice(document: dict[str, Any], features: dict[str, Any], lines: Lines, name: str) -> list[Problem]:
     roles: list[tuple[str, str]] = []
     for key, value in [
         ("segment", document.get("segment")),

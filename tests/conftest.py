@@ -38,7 +38,7 @@ def spark() -> Spark:
 
 @pytest.fixture
 def make_fleet(tmp_path: Path) -> MakeFleet:
-    """Writes a table (frame -> Parquet, text -> CSV, None -> nothing) and a `fleet.yaml`; keys override it."""
+    """Writes a table (frame -> Parquet, text -> CSV, None -> nothing) and a `fleet.yaml` with given keys."""
 
     def make(table: pd.DataFrame | str | None = None, file: str | None = None, **keys: Any) -> Fleet:
         folder = tmp_path / f"fleet_{len(list(tmp_path.iterdir()))}"
@@ -55,9 +55,7 @@ def make_fleet(tmp_path: Path) -> MakeFleet:
             "time": "day",
             "label": "sold",
         }
-        (folder / "fleet.yaml").write_text(
-            yaml.safe_dump({**written, **keys}, allow_unicode=True), encoding="utf-8"
-        )
+        (folder / "fleet.yaml").write_text(yaml.safe_dump({**written, **keys}, allow_unicode=True), encoding="utf-8")
         settings = read_settings(folder / "fleet.yaml")
         return Fleet(folder, settings, Lake(uri=settings.lake))
 
@@ -70,9 +68,7 @@ def daily() -> pd.DataFrame:
     return daily_sales()
 
 
-def daily_sales(
-    shops: int = 3, days: int = 60, frequency: str = "D", start: str = "2024-01-01"
-) -> pd.DataFrame:
+def daily_sales(shops: int = 3, days: int = 60, frequency: str = "D", start: str = "2024-01-01") -> pd.DataFrame:
     """Sales of some shops on regular times, all of them distinct numbers."""
     times = pd.date_range(start, periods=days, freq=frequency)
     frames = [

@@ -74,7 +74,10 @@ class House:
         if segments is not None:
             config["ops"] = {f"{settings.name}__segment_models": {"config": {"segments": segments}}}
         return job.execute_in_process(
-            instance=self.instance, run_config=config, resources={"spark": self.spark}, raise_on_error=raise_on_error
+            instance=self.instance,
+            run_config=config,
+            resources={"spark": self.spark},
+            raise_on_error=raise_on_error,
         )
 
     def commits(self) -> dict[str, int | None]:

@@ -89,7 +89,12 @@ def own(trained: Trained, tmp_path: Path) -> Trained:
 
 
 def slow_naive(
-    periods: list[int], labels: list[float], targets: list[int], origins: list[int], season: int, otherwise: float
+    periods: list[int],
+    labels: list[float],
+    targets: list[int],
+    origins: list[int],
+    season: int,
+    otherwise: float,
 ) -> list[float]:
     """Seasonal naive as one would say it, a target at a time."""
     known = {period: label for period, label in zip(periods, labels, strict=True) if label == label}

@@ -1,10 +1,18 @@
 """`champions`: the fleet that serves, published as one version when the gate lets it through."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow.compute as pc
-from dagster import AssetExecutionContext, AssetKey, AssetsDefinition, DataVersion, MaterializeResult, MetadataValue, asset
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    DataVersion,
+    MaterializeResult,
+    MetadataValue,
+    asset,
+)
 
 from assets.champions.gate import Decision, decide
 from assets.champions.registry import publish_champion
@@ -49,7 +57,8 @@ def champions_asset(settings: Settings) -> AssetsDefinition:
             outcome = UNCHANGED
         elif decision.promote:
             serving = publish_champion(lake, mlflow, judged, decision)
-        context.log.info(f"champions: {outcome}, version {serving.version if serving else 'none'} serves; {'; '.join(decision.reasons)}")
+        serves = f"version {serving.version} serves" if serving else "the baseline serves"
+        context.log.info(f"champions: {outcome}, {serves}; {'; '.join(decision.reasons)}")
         metadata = _metadata(lake, judged, decision, outcome, serving)
         version = serving.tags["published"] if serving else "none"
         return MaterializeResult(metadata=metadata, data_version=DataVersion(version))
@@ -59,9 +68,9 @@ def champions_asset(settings: Settings) -> AssetsDefinition:
 
 def _metadata(
     lake: Lake, judged: Evaluation, decision: Decision, outcome: str, serving: Champion | None
-) -> dict[str, object]:
+) -> dict[str, Any]:
     rows = lake.table(EVALUATION).arrow(version=judged.version)
-    metadata: dict[str, object] = {
+    metadata: dict[str, Any] = {
         "outcome": outcome,
         "reasons": MetadataValue.md("\n".join(f"- {reason}" for reason in decision.reasons)),
         "total error": plot(totals_plot(judged.record)),

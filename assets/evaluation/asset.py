@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from dagster import AssetExecutionContext, AssetKey, AssetsDefinition, DataVersion, MaterializeResult, MetadataValue, asset
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    DataVersion,
+    MaterializeResult,
+    MetadataValue,
+    asset,
+)
 
 from assets.evaluation.incumbent import published_champion
 from assets.evaluation.judge import CODE_VERSION, EVALUATION, Evaluation, evaluate
@@ -70,7 +78,7 @@ def _metadata(
     training: Training,
     judged: Evaluation,
     rows: pa.Table,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     record, errors = judged.record, segment_errors(rows)
     report = write_report(lake, settings.name, record, rows, context.run_id)
     _log_to_mlflow(context, mlflow, training, record, rows, lake)
@@ -87,7 +95,9 @@ def _metadata(
         "total error": plot(totals_plot(record)),
         "report": MetadataValue.path(report),
         "mlflow run": mlflow.run_url(),
-        "cut-offs": MetadataValue.json({k: v for k, v in record.items() if k.endswith("through") or k == "holdout_from"}),
+        "cut-offs": MetadataValue.json(
+            {k: v for k, v in record.items() if k.endswith("through") or k == "holdout_from"}
+        ),
         "dagster/column_schema": column_schema(rows.schema),
         "dagster/uri": MetadataValue.path(lake.table(EVALUATION).uri),
     }

@@ -27,9 +27,17 @@ def evaluation_checks(settings: Settings) -> list[AssetChecksDefinition]:
         judged = latest_evaluation(lake)
         assert judged is not None, "the check runs after an evaluation"
         record = judged.record
-        names = ("judged_through", "selected_through", "incumbent_judged_through", "incumbent_selected_through")
+        names = (
+            "judged_through",
+            "selected_through",
+            "incumbent_judged_through",
+            "incumbent_selected_through",
+        )
         late = {n: record[n] for n in names if record[n] is not None and record[n] > record["holdout_from"]}
-        metadata = {"holdout begins after": record["holdout_from"], **{name: record[name] for name in names if record[name]}}
+        metadata = {
+            "holdout begins after": record["holdout_from"],
+            **{name: record[name] for name in names if record[name]},
+        }
         return AssetCheckResult(passed=not late, metadata=metadata)
 
     @asset_check(asset=key, description="The new models beat the baseline in total.")

@@ -69,9 +69,7 @@ def judge_bucket(task: JudgeTask, recipe: Recipe, last: int, otherwise: float) -
         labels, targets = rows.labels[inside], rows.periods[inside]
         origins = origins_of(targets, after, recipe.horizon)
         history = rows.periods <= last
-        naive = seasonal_naive(
-            rows.periods[history], rows.labels[history], targets, origins, recipe.season, otherwise
-        )
+        naive = seasonal_naive(rows.periods[history], rows.labels[history], targets, origins, recipe.season, otherwise)
         new, old = (or_baseline(twins.get(rows.key), naive) for twins in (challenger, incumbent))
         forecasts = {
             "challenger": new,
@@ -89,7 +87,11 @@ def or_baseline(predicted: Floats | None, naive: Floats) -> Floats:
 
 
 def _sums(key: str, labels: Floats, forecasts: Mapping[str, Floats]) -> dict[str, Any]:
-    sums: dict[str, Any] = {"segment": key, "count": len(labels), "label_absolute": float(np.abs(labels).sum())}
+    sums: dict[str, Any] = {
+        "segment": key,
+        "count": len(labels),
+        "label_absolute": float(np.abs(labels).sum()),
+    }
     for candidate, forecast in forecasts.items():
         sums |= error_sums(labels, forecast, candidate)
     return sums
@@ -103,7 +105,11 @@ def _twins(
     after = last - recipe.holdout
     found: dict[str, Floats] = {}
     for group in groups:
-        own = bucket if group.files == files and group.recipe.shapes_like(recipe) else read_bucket(group.files, group.recipe)
+        own = (
+            bucket
+            if group.files == files and group.recipe.shapes_like(recipe)
+            else read_bucket(group.files, group.recipe)
+        )
         by_key = {rows.key: rows for rows in own.segments()}
         for key, booster in boosters(group.parts, "judged"):
             if key in wanted and key in by_key:

@@ -51,7 +51,12 @@ def latest_evaluation(lake: Lake) -> Evaluation | None:
 
 
 def evaluate(
-    lake: Lake, spark: Spark, settings: Settings, features: FeatureSet, training: Training, champion: Champion | None
+    lake: Lake,
+    spark: Spark,
+    settings: Settings,
+    features: FeatureSet,
+    training: Training,
+    champion: Champion | None,
 ) -> tuple[Evaluation, bool]:
     """Commits the comparison of a training with the champion and the baseline; gives it and whether it is new."""
     last = latest_evaluation(lake)
@@ -77,9 +82,7 @@ def _still_holds(last: Evaluation, champion: Champion | None) -> bool:
     return last.record["champion_version"] == version or judged_itself
 
 
-def challenger_listing(
-    lake: Lake, features: FeatureSet, training: Training, champion: Champion | None
-) -> pa.Table:
+def challenger_listing(lake: Lake, features: FeatureSet, training: Training, champion: Champion | None) -> pa.Table:
     """A row (see `LISTING`) for every segment: as just trained, else as the champion has it, else by baseline."""
     fresh = listing_of(lake, training)
     known = lake.table(SEGMENTS).arrow(columns=[KEY, "fleet_bucket"], version=features.record["segments_version"])
@@ -204,7 +207,10 @@ def _record(
         "compared": _comparable_sums(recipe.metric, summed, bool(incumbent)),
         "incumbent_version": incumbent.version if incumbent else None,
         "incumbent_left_out": why_not,
-        "holdout": {"start": calendar_times[-recipe.holdout].isoformat(), "end": calendar_times[-1].isoformat()},
+        "holdout": {
+            "start": calendar_times[-recipe.holdout].isoformat(),
+            "end": calendar_times[-1].isoformat(),
+        },
         "last_label": profile.last_label.isoformat(),
         "holdout_from": profile.last_period - recipe.holdout,
         "trained_through": training.record["trained_through"],

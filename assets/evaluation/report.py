@@ -35,7 +35,15 @@ def segment_errors(table: pa.Table) -> pd.DataFrame:
         frame[f"{candidate} wape"] = pd.to_numeric(frame[f"{candidate}_absolute"]) / scale
     frame["serves"] = frame["chosen"]
     frame["error above baseline"] = frame["served_absolute"] - frame["baseline_absolute"]
-    columns = ["segment", "serves", *[f"{c} wape" for c in EXPLAINED], "error above baseline", "label_absolute", "count", "reason"]
+    columns = [
+        "segment",
+        "serves",
+        *[f"{c} wape" for c in EXPLAINED],
+        "error above baseline",
+        "label_absolute",
+        "count",
+        "reason",
+    ]
     named = {"label_absolute": "label sum", "count": "rows"}
     return frame.sort_values("served_absolute", ascending=False)[columns].rename(columns=named)
 
@@ -49,7 +57,12 @@ def error_table(record: dict[str, Any]) -> pd.DataFrame:
     """A row a candidate: error, bias, what it is."""
     return pd.DataFrame(
         [
-            {"candidate": name, record["metric"]: record["errors"][name], "bias": record["bias"][name], "what it is": said}
+            {
+                "candidate": name,
+                record["metric"]: record["errors"][name],
+                "bias": record["bias"][name],
+                "what it is": said,
+            }
             for name, said in EXPLAINED.items()
         ]
     )

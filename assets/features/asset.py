@@ -1,6 +1,7 @@
 """`features` and `quarantine`: the contract applied, duplicates resolved, features built without looking ahead."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from dagster import (
     AssetExecutionContext,
@@ -38,7 +39,12 @@ def features_asset(settings: Settings) -> AssetsDefinition:
     @multi_asset(
         name=f"{settings.name}__features",
         specs=[
-            _spec(settings, FEATURES, "Point-in-time features of every valid row and of the horizon, by segment.", "data"),
+            _spec(
+                settings,
+                FEATURES,
+                "Point-in-time features of every valid row and of the horizon, by segment.",
+                "data",
+            ),
             _spec(settings, QUARANTINE, "Refused rows, kept whole with the reason.", "quality"),
         ],
     )
@@ -75,7 +81,7 @@ def _spec(settings: Settings, name: str, description: str, stage: str) -> AssetS
     )
 
 
-def _features_metadata(lake: Lake, spark: Spark, built: FeatureSet) -> dict[str, object]:
+def _features_metadata(lake: Lake, spark: Spark, built: FeatureSet) -> dict[str, Any]:
     record, recipe = built.record, built.recipe
     segments = lake.table(SEGMENTS).arrow(version=record["segments_version"]).to_pandas()
     shares = null_shares(lake, spark, built)
@@ -95,7 +101,7 @@ def _features_metadata(lake: Lake, spark: Spark, built: FeatureSet) -> dict[str,
     }
 
 
-def _quarantine_metadata(lake: Lake, built: FeatureSet) -> dict[str, object]:
+def _quarantine_metadata(lake: Lake, built: FeatureSet) -> dict[str, Any]:
     rows, version = built.record["rows"], built.record["quarantine_version"]
     return {
         "dagster/row_count": rows["quarantined"],

@@ -22,10 +22,10 @@ ASSUMED = "__assumed"
 def build_features(valid: DataFrame, recipe: Recipe, profile: Profile) -> DataFrame:
     """A row for each valid row up to the last label and, for open segments, for each period of the horizon.
 
-    Gives: the segment columns, `__segment`, `fleet_bucket`, `__period`, `__time`, the label (null in the future),
-    `__assumed` (a future row whose `known_ahead` values were carried on) and the columns of `recipe.features`.
-    Sorted by bucket, segment and period. Lags and windows count calendar periods, not rows, and every one of them ends
-    at least a horizon before its row (direct forecasting: Hyndman & Athanasopoulos, "Forecasting", 3rd ed., 13.8).
+    Gives: the segment columns, `__segment`, `fleet_bucket`, `__period`, `__time`, the label (null in the
+    future), `__assumed` (a future row whose `known_ahead` values were carried on) and the columns of
+    `recipe.features`; sorted by bucket, segment and period. Lags and windows count calendar periods, not rows,
+    and every one of them ends at least a horizon before its row.
     """
     from pyspark.sql import Window
 
@@ -39,17 +39,13 @@ def build_features(valid: DataFrame, recipe: Recipe, profile: Profile) -> DataFr
 
 
 def _with_future(valid: DataFrame, recipe: Recipe, profile: Profile) -> DataFrame:
-    """History plus exactly `horizon` future rows for each open segment; empty ones where the table has none."""
+    """History plus exactly `horizon` future rows for each open segment, empty where the table has none."""
     from pyspark.sql import functions as F
 
     last = profile.last_period
-    segments = valid.groupBy(BUCKET, KEY, *[quoted(c) for c in recipe.segment]).agg(
-        F.max(PERIOD).alias("__last")
-    )
+    segments = valid.groupBy(BUCKET, KEY, *[quoted(c) for c in recipe.segment]).agg(F.max(PERIOD).alias("__last"))
     still_open = segments.where(f"__last > {last - recipe.closed_after}").drop("__last")
-    ahead = valid.sparkSession.range(last + 1, last + 1 + recipe.horizon).selectExpr(
-        f"cast(id as int) as {PERIOD}"
-    )
+    ahead = valid.sparkSession.range(last + 1, last + 1 + recipe.horizon).selectExpr(f"cast(id as int) as {PERIOD}")
     wanted = still_open.crossJoin(F.broadcast(ahead))
     given = valid.where(f"{PERIOD} > {last} and {PERIOD} <= {last + recipe.horizon}")
     columns = [c for c in valid.columns if c not in (BUCKET, KEY, PERIOD, *recipe.segment)]
@@ -84,8 +80,7 @@ def _lags(recipe: Recipe, segment: WindowSpec) -> list[Column]:
     from pyspark.sql import functions as F
 
     return [
-        F.max(quoted(column)).over(segment.rangeBetween(-lag, -lag)).alias(name)
-        for name, column, lag in recipe.lagged
+        F.max(quoted(column)).over(segment.rangeBetween(-lag, -lag)).alias(name) for name, column, lag in recipe.lagged
     ]
 
 
@@ -115,9 +110,7 @@ def _with_calendar(rows: DataFrame, recipe: Recipe, profile: Profile) -> DataFra
     columns |= {f"calendar@{name}": calendar_feature(name, times, start) for name in recipe.calendar_features}
     lookup = rows.sparkSession.createDataFrame(pa.table(columns))
     placed = rows.drop(TIME).join(F.broadcast(lookup), PERIOD, "left")
-    return placed.withColumn(TIME, F.expr("cast(timestamp_micros(__micros) as timestamp_ntz)")).drop(
-        "__micros"
-    )
+    return placed.withColumn(TIME, F.expr("cast(timestamp_micros(__micros) as timestamp_ntz)")).drop("__micros")
 
 
 def calendar_feature(name: str, times: pd.DatetimeIndex, first_period: int) -> pd.Series:

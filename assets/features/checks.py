@@ -44,7 +44,9 @@ def features_checks(settings: Settings) -> list[AssetChecksDefinition]:
     @asset_check(asset=key, blocking=True, description="Features stay the same whatever happens a horizon later.")
     def no_leak(lake: Lake, spark: Spark) -> AssetCheckResult:
         features = current_features(lake)
-        leaks = remembered(lake, "leaks", features.digest, lambda: find_leaks(lake, spark, settings, features)._asdict())
+        leaks = remembered(
+            lake, "leaks", features.digest, lambda: find_leaks(lake, spark, settings, features)._asdict()
+        )
         passed = not leaks["rows_by_feature"] and leaks["compared"] > 0
         return AssetCheckResult(passed=passed, metadata=leaks)
 

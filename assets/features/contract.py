@@ -27,10 +27,10 @@ def bucket_count(segments: int, rows: int) -> int:
 
 
 def judged_rows(raw: DataFrame, settings: Settings, profile: Profile, buckets: int) -> DataFrame:
-    """Every raw row, typed and placed on the calendar, with the reasons why it is refused (none: it is valid).
+    """Every raw row, typed and placed on the calendar, with the reasons why it is refused, if any.
 
-    Gives the columns of `parse_rows`, `__period` and `fleet_bucket`. Of rows with the same segment and time the last read
-    stays valid; the others are duplicates.
+    Gives the columns of `parse_rows`, `__period` and `fleet_bucket`. Of rows with the same segment and time the
+    last read stays valid; the others are duplicates.
     """
     from pyspark.sql import Window
     from pyspark.sql import functions as F
@@ -43,9 +43,7 @@ def judged_rows(raw: DataFrame, settings: Settings, profile: Profile, buckets: i
         f"if({usable} and {PERIOD} is null, 'off_calendar', null)",
         f"if({usable} and {PERIOD} > {profile.last_period} and {label} is not null, 'label_after_end', null)",
     ]
-    checked = placed.withColumn(
-        REASONS, F.expr(f"array_compact(concat({REASONS}, array({', '.join(further)})))")
-    )
+    checked = placed.withColumn(REASONS, F.expr(f"array_compact(concat({REASONS}, array({', '.join(further)})))"))
     bucketed = checked.withColumn(BUCKET, F.expr(f"coalesce({bucket_expression(KEY, buckets)}, 0)"))
     same_key = Window.partitionBy(BUCKET, KEY, PERIOD, F.expr(usable)).orderBy(F.desc(FILE), F.desc(ROW))
     ranked = bucketed.repartition(buckets, BUCKET).withColumn("__rank", F.row_number().over(same_key))
@@ -59,7 +57,7 @@ def valid_rows(judged: DataFrame) -> DataFrame:
 
 
 def quarantined_rows(judged: DataFrame) -> DataFrame:
-    """The refused rows as they came, with `__reason` (the first), `__reasons`, `__segment`, `__file`, `__row`."""
+    """The refused rows as they came, with `__reason` (the first), `__reasons`, `__segment` and lineage."""
     refused = judged.where(f"size({REASONS}) > 0")
     return refused.selectExpr(f"{REASONS}[0] as __reason", REASONS, KEY, FILE, ROW, "__source.*")
 

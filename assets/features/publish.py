@@ -83,7 +83,7 @@ def current_recipe(lake: Lake, spark: Spark, settings: Settings) -> Recipe:
 
 
 def publish_features(lake: Lake, spark: Spark, settings: Settings) -> FeatureSet:
-    """Commits quarantine, segments and, last, the features of the current snapshot; nothing if they exist already."""
+    """Commits quarantine, segments and, last, features of the current snapshot, unless they exist."""
     from pyspark import StorageLevel
 
     raw = lake.table(RAW)
@@ -100,9 +100,7 @@ def publish_features(lake: Lake, spark: Spark, settings: Settings) -> FeatureSet
         "raw_digest": raw.record()["digest"],
     }
     read = read_snapshot(spark, raw, settings)
-    record["buckets"] = table.record().get("buckets") or bucket_count(
-        _segment_count(read, settings), profile.rows
-    )
+    record["buckets"] = table.record().get("buckets") or bucket_count(_segment_count(read, settings), profile.rows)
     judged = judged_rows(read, settings, profile, record["buckets"]).persist(StorageLevel.DISK_ONLY)
     try:
         return _commit(lake, judged, recipe, profile, record)
@@ -113,15 +111,11 @@ def publish_features(lake: Lake, spark: Spark, settings: Settings) -> FeatureSet
 def _segment_count(raw: DataFrame, settings: Settings) -> int:
     from pyspark.sql import functions as F
 
-    counted = raw.agg(
-        F.approx_count_distinct(F.struct(*[F.col(quoted(c)) for c in settings.segment]))
-    ).first()
+    counted = raw.agg(F.approx_count_distinct(F.struct(*[F.col(quoted(c)) for c in settings.segment]))).first()
     return int(counted[0]) if counted else 1
 
 
-def _commit(
-    lake: Lake, judged: DataFrame, recipe: Recipe, profile: Profile, record: dict[str, Any]
-) -> FeatureSet:
+def _commit(lake: Lake, judged: DataFrame, recipe: Recipe, profile: Profile, record: dict[str, Any]) -> FeatureSet:
     by_reason = rows_by_reason(judged)
     valid = valid_rows(judged)
     rows = {
@@ -132,9 +126,7 @@ def _commit(
     }
     recipe = recipe.model_copy(update={"categories": _categories(valid, recipe)})
     record |= {"recipe": recipe.model_dump(), "rows": rows}
-    record["quarantine_version"] = _write(
-        lake.table(QUARANTINE), quarantined_rows(judged).coalesce(4), record
-    )
+    record["quarantine_version"] = _write(lake.table(QUARANTINE), quarantined_rows(judged).coalesce(4), record)
     record["segments_version"], record["segments"] = _write_segments(lake, valid, recipe, profile, record)
     features = build_features(valid, recipe, profile)
     table = lake.table(FEATURES)
@@ -170,9 +162,7 @@ def _write_segments(
     return version, lake.table(SEGMENTS).arrow(columns=[KEY], version=version).num_rows
 
 
-def _write(
-    table: Table, frame: DataFrame, record: dict[str, Any], partition_by: list[str] | None = None
-) -> int:
+def _write(table: Table, frame: DataFrame, record: dict[str, Any], partition_by: list[str] | None = None) -> int:
     from pyspark.sql.pandas.types import to_arrow_schema
 
     with table.staging() as staging:

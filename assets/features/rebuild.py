@@ -24,7 +24,9 @@ def committed_files(lake: Lake, features: FeatureSet) -> BucketFiles:
 
 
 @contextmanager
-def files_for(lake: Lake, spark: Spark, settings: Settings, features: FeatureSet, recipe: Recipe) -> Iterator[BucketFiles]:
+def files_for(
+    lake: Lake, spark: Spark, settings: Settings, features: FeatureSet, recipe: Recipe
+) -> Iterator[BucketFiles]:
     """Feature files that fit a recipe: the committed ones, or some built for the time of the `with` block.
 
     Raises:

@@ -1,6 +1,16 @@
 """`forecasts`: the champion's predictions for the horizon, one row a segment and period."""
 
-from dagster import AssetExecutionContext, AssetKey, AssetsDefinition, DataVersion, MaterializeResult, MetadataValue, asset
+from typing import Any
+
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    DataVersion,
+    MaterializeResult,
+    MetadataValue,
+    asset,
+)
 
 from assets.evaluation.incumbent import CHAMPIONS, published_champion
 from assets.features.publish import FeatureSet, current_features
@@ -33,8 +43,8 @@ def forecasts_asset(settings: Settings) -> AssetsDefinition:
             published = publish_forecasts(lake, spark, settings, features, champion)
         record = published.record
         context.log.info(
-            f"forecasts: {record['rows']:,} rows for {record['segments']:,} segments, {record['start']} to {record['end']}"
-            + ("" if published.is_new else ", unchanged")
+            f"forecasts: {record['rows']:,} rows for {record['segments']:,} segments, "
+            f"{record['start']} to {record['end']}" + ("" if published.is_new else ", unchanged")
         )
         seen = None if published.is_new else previous_metadata(context, context.asset_key, record["digest"])
         metadata = seen or _metadata(lake, published, features)
@@ -43,7 +53,7 @@ def forecasts_asset(settings: Settings) -> AssetsDefinition:
     return forecasts
 
 
-def _metadata(lake: Lake, published: Forecasts, features: FeatureSet) -> dict[str, object]:
+def _metadata(lake: Lake, published: Forecasts, features: FeatureSet) -> dict[str, Any]:
     record = published.record
     return {
         "dagster/row_count": record["rows"],

@@ -23,7 +23,12 @@ def forecasts_checks(settings: Settings) -> list[AssetChecksDefinition]:
         rows = lake.table(FORECASTS).arrow(keys)
         distinct = len(rows.group_by(keys).aggregate([]))
         wanted = still_open * features.recipe.horizon
-        metadata = {"open segments": still_open, "rows wanted": wanted, "rows": len(rows), "distinct": distinct}
+        metadata = {
+            "open segments": still_open,
+            "rows wanted": wanted,
+            "rows": len(rows),
+            "distinct": distinct,
+        }
         return AssetCheckResult(passed=wanted == len(rows) == distinct, metadata=metadata)
 
     @asset_check(asset=key, blocking=True, description="Every forecast is a finite number.")

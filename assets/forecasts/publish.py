@@ -93,9 +93,9 @@ def _record(digest: str, features: FeatureSet, champion: Champion | None, writte
 
 def _schema(lake: Lake, features: FeatureSet) -> pa.Schema:
     """The forecasts' schema, told from the features' own, so that it holds when no segment is open."""
+    import numpy as np
     from pyarrow.parquet import read_schema
 
-    import numpy as np
     from resources.lake import filesystem
 
     recipe = features.recipe
@@ -104,5 +104,7 @@ def _schema(lake: Lake, features: FeatureSet) -> pa.Schema:
         schema = read_schema(file)
     wanted = pa.schema([schema.field(name) for name in (*recipe.segment, TIME, ASSUMED)])
     nothing = np.empty(0)
-    table = forecast_table(wanted.empty_table(), nothing, nothing.astype(bool), recipe, None, features.profile.time_type)
+    table = forecast_table(
+        wanted.empty_table(), nothing, nothing.astype(bool), recipe, None, features.profile.time_type
+    )
     return table.schema

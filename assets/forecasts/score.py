@@ -37,7 +37,13 @@ class ScoreTask:
 
 
 def score_bucket(
-    task: ScoreTask, recipe: Recipe, last: int, otherwise: float, version: int | None, time_type: str, folder: str
+    task: ScoreTask,
+    recipe: Recipe,
+    last: int,
+    otherwise: float,
+    version: int | None,
+    time_type: str,
+    folder: str,
 ) -> Iterator[dict[str, Any]]:
     """Writes the forecasts of a bucket's open segments as one file under `folder` and says what it holds.
 
@@ -80,9 +86,7 @@ def _forecasts(
     return forecast, by_model
 
 
-def _predictions(
-    task: ScoreTask, bucket: Bucket, recipe: Recipe, last: int
-) -> Iterator[tuple[Floats, SegmentRows]]:
+def _predictions(task: ScoreTask, bucket: Bucket, recipe: Recipe, last: int) -> Iterator[tuple[Floats, SegmentRows]]:
     """Predictions for the horizon of each segment that its model serves; NaN where its recipe does not reach."""
     wanted = {rows.key: rows for rows in bucket.segments() if (rows.periods > last).any()}
     for group in task.groups:
@@ -96,7 +100,12 @@ def _predictions(
 
 
 def forecast_table(
-    rows: pa.Table, forecast: Floats, by_model: NDArray[np.bool_], recipe: Recipe, version: int | None, time_type: str
+    rows: pa.Table,
+    forecast: Floats,
+    by_model: NDArray[np.bool_],
+    recipe: Recipe,
+    version: int | None,
+    time_type: str,
 ) -> pa.Table:
     """The rows of `lake/forecasts`: segment columns as they came, time, forecast, model, version, assumed."""
     times = rows[TIME]
@@ -115,7 +124,7 @@ def forecast_table(
 
 
 def output_name(name: str, recipe: Recipe) -> str:
-    """A column of the forecasts; prefixed where the user's key has a column of that name (in any case: Spark's default)."""
+    """A column of the forecasts; prefixed where the user's key has a column of that name, in any case."""
     taken = {column.lower() for column in (*recipe.segment, recipe.time)}
     while name in taken:
         name = f"fleet_{name}"

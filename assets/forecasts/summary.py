@@ -78,7 +78,11 @@ def least_certain(lake: Lake, forecasts: Forecasts, features: FeatureSet) -> pd.
     rows = lake.table(FORECASTS).arrow([*recipe.segment, assumed, model, value], version=forecasts.version).to_pandas()
     rows["baseline rows"] = rows[model] == "baseline"
     grouped = rows.groupby(recipe.segment, dropna=False, sort=True).agg(
-        **{"assumed rows": (assumed, "sum"), "baseline rows": ("baseline rows", "sum"), "mean forecast": (value, "mean")}
+        **{
+            "assumed rows": (assumed, "sum"),
+            "baseline rows": ("baseline rows", "sum"),
+            "mean forecast": (value, "mean"),
+        }
     )
     order = ["assumed rows", "baseline rows", "mean forecast"]
     return grouped.sort_values(order, ascending=False).head(WORST).reset_index()

@@ -1,7 +1,7 @@
 """`segment_models`: one LightGBM model a segment, trained by Spark workers; a segment is a partition."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -27,7 +27,15 @@ from assets.models.fit import parameter_problems
 from assets.models.store import MODELS, Training, listing_of
 from assets.models.train import CODE_VERSION, train_fleet
 from assets.partitions import segments_partitions
-from assets.presentation import BLUE, column_schema, mistakes_explained, new_figure, plot, previous_metadata, table
+from assets.presentation import (
+    BLUE,
+    column_schema,
+    mistakes_explained,
+    new_figure,
+    plot,
+    previous_metadata,
+    table,
+)
 from resources.lake import Lake
 from resources.problems import InputError
 from resources.settings import Settings
@@ -91,7 +99,6 @@ def models_asset(settings: Settings) -> AssetsDefinition:
 
 def _is_recorded(context: AssetExecutionContext, training: Training) -> bool:
     """Whether this Dagster instance has the training's materializations already."""
-    from assets.presentation import previous_metadata
 
     return previous_metadata(context, context.asset_key, training.id) is not None
 
@@ -99,10 +106,12 @@ def _is_recorded(context: AssetExecutionContext, training: Training) -> bool:
 def _counted(training: Training) -> str:
     counts, reasons = training.record["counts"], training.record["reasons"]
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
-    return f"{counts.get('skipped', 0):,} skipped, {counts.get('failed', 0):,} failed" + (f" ({left_out})" if left_out else "")
+    return f"{counts.get('skipped', 0):,} skipped, {counts.get('failed', 0):,} failed" + (
+        f" ({left_out})" if left_out else ""
+    )
 
 
-def _metadata(lake: Lake, training: Training, listing: pa.Table) -> dict[str, object]:
+def _metadata(lake: Lake, training: Training, listing: pa.Table) -> dict[str, Any]:
     frame = listing.to_pandas()
     counts = training.record["counts"]
     return {

@@ -1,6 +1,7 @@
 """Asset checks on `segment_models`: every segment accounted for, few failures, models that load."""
 
 from itertools import islice
+from typing import Any
 
 import pyarrow.compute as pc
 from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, AssetKey, asset_check
@@ -30,7 +31,7 @@ def models_checks(settings: Settings) -> list[AssetChecksDefinition]:
         found = lake.table(SEGMENTS).arrow(columns=[KEY], version=version)[KEY].to_pylist()
         wanted = set(training.record["segments"] or found)
         missing, twice = sorted(wanted - set(listed)), len(listed) - len(set(listed))
-        metadata = {"segments": len(wanted), "missing": missing[:10], "listed twice": twice}
+        metadata: dict[str, Any] = {"segments": len(wanted), "missing": missing[:10], "listed twice": twice}
         return AssetCheckResult(passed=not missing and not twice, metadata=metadata)
 
     @asset_check(asset=key, description=f"At most {TOLERATED_FAILURES:.0%} of the segments failed.")
@@ -41,7 +42,9 @@ def models_checks(settings: Settings) -> list[AssetChecksDefinition]:
         failed = listing.filter(pc.equal(listing["status"], FAILED)).select(["segment", "reason"])
         share = len(failed) / max(len(listing), 1)
         metadata = {"failed": len(failed), "share": share, "examples": failed.slice(0, 10).to_pylist()}
-        return AssetCheckResult(passed=share <= TOLERATED_FAILURES, severity=AssetCheckSeverity.ERROR, metadata=metadata)
+        return AssetCheckResult(
+            passed=share <= TOLERATED_FAILURES, severity=AssetCheckSeverity.ERROR, metadata=metadata
+        )
 
     @asset_check(asset=key, blocking=True, description=f"{LOADED_MODELS} models, read back, have trees.")
     def models_load(lake: Lake) -> AssetCheckResult:

@@ -7,6 +7,7 @@ Stock Dagster splits a scattered set of partitions into many runs and marks a wh
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,7 +39,7 @@ def record_materializations(context: AssetExecutionContext, listing: pa.Table, m
     return len(trained)
 
 
-def segment_metadata(row: dict[str, object], metric: str) -> dict[str, object]:
+def segment_metadata(row: dict[str, Any], metric: str) -> dict[str, Any]:
     """What a segment's partition shows: who serves, fold errors, rows, trees, seconds, host."""
     sums = {"count": row["fold_count"], "label_absolute": row["fold_label_absolute"]}
     errors = {
@@ -50,5 +51,5 @@ def segment_metadata(row: dict[str, object], metric: str) -> dict[str, object]:
     return {"serves": row["chosen"], **{k: v for k, v in {**errors, **shown}.items() if v is not None}}
 
 
-def _sums(row: dict[str, object], who: str) -> dict[str, object]:
+def _sums(row: dict[str, Any], who: str) -> dict[str, Any]:
     return {name.removeprefix("fold_"): value for name, value in row.items() if name.startswith(f"fold_{who}_")}

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from lightgbm import Booster
 
 MODELS, TRAINING = "models", "training"
-LISTING = pa.schema([*[field for field in LINE if field.name != "shard"], ("training", pa.string()), ("shard", pa.string())])
+LISTING = pa.schema(
+    [*[field for field in LINE if field.name != "shard"], ("training", pa.string()), ("shard", pa.string())]
+)
 
 
 @dataclass(frozen=True)

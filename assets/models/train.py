@@ -23,7 +23,9 @@ from resources.lake import Lake
 from resources.problems import InputError, Problem
 from resources.spark import Spark
 
-CODE_VERSION = code_version("assets.models.fit", "assets.models.shard", "assets.models.bucket", "assets.models.baseline")
+CODE_VERSION = code_version(
+    "assets.models.fit", "assets.models.shard", "assets.models.bucket", "assets.models.baseline"
+)
 
 
 def train_fleet(

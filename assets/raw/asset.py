@@ -1,5 +1,7 @@
 """`raw`: what the source held, unchanged, as one immutable snapshot."""
 
+from typing import Any
+
 from dagster import (
     AssetExecutionContext,
     AssetsDefinition,
@@ -41,7 +43,7 @@ def raw_asset(settings: Settings) -> AssetsDefinition:
     return raw
 
 
-def _metadata(lake: Lake, spark: Spark, settings: Settings, snapshot: Snapshot) -> dict[str, object]:
+def _metadata(lake: Lake, spark: Spark, settings: Settings, snapshot: Snapshot) -> dict[str, Any]:
     frame, profile = read_snapshot(spark, lake.table(RAW), settings), snapshot.profile
     schema = lake.table(RAW).schema(snapshot.version)
     return {

@@ -15,7 +15,7 @@ from assets.raw.source import find_files, read_source, source_digest, unreadable
 from resources.lake import Lake, Table
 from resources.problems import InputError, Problem
 from resources.settings import Settings
-from resources.spark import Spark, literal_path
+from resources.spark import Spark, literal_path, spark_errors
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -54,8 +54,6 @@ def ingest(lake: Lake, spark: Spark, settings: Settings) -> Snapshot:
 
 
 def _commit_snapshot(lake: Lake, spark: Spark, settings: Settings, digest: str) -> Snapshot:
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
     from pyspark.sql.pandas.types import to_arrow_schema
 
     files, table = find_files(settings), lake.table(RAW)
@@ -63,7 +61,7 @@ def _commit_snapshot(lake: Lake, spark: Spark, settings: Settings, digest: str) 
     with table.staging() as staging:
         try:
             frame.write.parquet(staging.uri)
-        except (PySparkException, Py4JJavaError) as error:
+        except spark_errors() as error:
             raise unreadable(settings, error) from None
         staged = spark.session().read.schema(frame.schema).parquet(literal_path(staging.uri))
         profile, _ = inspect(staged, settings)

@@ -9,7 +9,7 @@ from assets.raw.calendar import FIRST_SENSIBLE, LAST_SENSIBLE, Calendar, nanosec
 from assets.raw.source import CORRUPT, FILE, LINEAGE, ROW
 from resources.problems import InputError, Problem
 from resources.settings import Settings
-from resources.spark import quoted
+from resources.spark import quoted, spark_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,9 +36,7 @@ def column_kinds(raw: DataFrame, settings: Settings) -> dict[str, Kind]:
         raise InputError(problems)
     text = [column for column in settings.columns if types[column] == "string"]
     counts = _parse_counts(raw, text, settings) if text else {}
-    if problems := [
-        _never_parses(c, settings) for c in (settings.time, settings.label) if _never(c, counts, settings)
-    ]:
+    if problems := [_never_parses(c, settings) for c in (settings.time, settings.label) if _never(c, counts, settings)]:
         raise InputError(problems)
     kinds: dict[str, Kind] = {}
     for column in [settings.label, *settings.features.known_ahead, *settings.features.past_only]:
@@ -53,9 +51,7 @@ def _unusable_types(types: dict[str, str], settings: Settings) -> list[Problem]:
     problems = []
 
     def refuse(key: str, column: str, wanted: str, remedy: str) -> None:
-        problems.append(
-            Problem(f"fleet.yaml {key}", f"column {column!r} is {types[column]}, not {wanted}", remedy)
-        )
+        problems.append(Problem(f"fleet.yaml {key}", f"column {column!r} is {types[column]}, not {wanted}", remedy))
 
     if types[settings.time] not in (*TIMES, "string"):
         refuse("time", settings.time, "a time", "name a column of dates, times or text such as 2024-05-31")
@@ -83,8 +79,6 @@ class _Parsed(NamedTuple):
 
 
 def _parse_counts(raw: DataFrame, text: list[str], settings: Settings) -> dict[str, _Parsed]:
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
 
     expressions = []
     for position, column in enumerate(text):
@@ -94,7 +88,7 @@ def _parse_counts(raw: DataFrame, text: list[str], settings: Settings) -> dict[s
         expressions.append(f"array({', '.join(counts)}) as column_{position}")
     try:
         row = raw.where(f"{CORRUPT} is null").selectExpr(*expressions).first()
-    except (PySparkException, Py4JJavaError):
+    except spark_errors():
         if not (pattern := _time_pattern(settings)):
             raise
         where, what = (
@@ -123,9 +117,7 @@ def _never_parses(column: str, settings: Settings) -> Problem:
     if column == settings.time:
         remedy = "write times as 2024-05-31 or 2024-05-31 13:00:00, or set source.options.timestampFormat"
         return Problem("fleet.yaml time", f"no cell of {column!r} parses as a time", remedy)
-    return Problem(
-        "fleet.yaml label", f"no cell of {column!r} parses as a number", "name the column to forecast"
-    )
+    return Problem("fleet.yaml label", f"no cell of {column!r} parses as a number", "name the column to forecast")
 
 
 def _filled(column: str) -> str:
@@ -155,9 +147,9 @@ def _text_time(column: str, settings: Settings) -> str:
 def parse_rows(raw: DataFrame, settings: Settings, kinds: dict[str, Kind]) -> DataFrame:
     """Raw rows typed, none lost.
 
-    Gives: the segment columns as they came; `__segment` (partition key), `__time` (UTC, without zone), the label and
-    features (numbers as double with NaN as null, text as text), `__reasons` (array of text, empty for a good row),
-    `__source` (the whole raw row), `__file`, `__row`.
+    Gives: the segment columns as they came; `__segment` (partition key), `__time` (UTC, without zone), the label
+    and features (numbers as double with NaN as null, text as text), `__reasons` (array of text, empty for a good
+    row), `__source` (the whole raw row), `__file`, `__row`.
     """
     from pyspark.sql import functions as F
 
@@ -171,10 +163,7 @@ def parse_rows(raw: DataFrame, settings: Settings, kinds: dict[str, Kind]) -> Da
         *[F.col(quoted(column)) for column in settings.segment],
         F.expr(key_expression(settings.segment)).alias(KEY),
         F.expr(_time(settings, types)).alias(TIME),
-        *[
-            F.expr(f"nanvl({value}, null)" if kinds[c] != "text" else value).alias(c)
-            for c, value in values.items()
-        ],
+        *[F.expr(f"nanvl({value}, null)" if kinds[c] != "text" else value).alias(c) for c, value in values.items()],
         F.expr(f"array_compact(array({', '.join(_reasons(settings, kinds, types))}))").alias(REASONS),
     )
 
@@ -236,9 +225,7 @@ def with_period(parsed: DataFrame, calendar: Calendar, first: pd.Timestamp, last
     return parsed.withColumn("__micros", F.expr(micros)).join(lookup, "__micros", "left").drop("__micros")
 
 
-def _numbered(
-    session: SparkSession, calendar: Calendar, first: pd.Timestamp, last: pd.Timestamp
-) -> DataFrame:
+def _numbered(session: SparkSession, calendar: Calendar, first: pd.Timestamp, last: pd.Timestamp) -> DataFrame:
     import pyarrow as pa
 
     times = calendar.times(first, last)

@@ -1,4 +1,4 @@
-"""What a raw table is: rows, kinds, calendar, span, segments; refused as a whole where nothing could be trained."""
+"""What a raw table is: rows, kinds, calendar, span; refused where nothing could be trained."""
 
 from __future__ import annotations
 
@@ -67,20 +67,14 @@ class Profile(BaseModel):
 
     def to_json(self) -> str:
         """The profile as JSON, for the lake."""
-        times = {
-            name: str(getattr(self, name))
-            for name in ("first_time", "last_time", "first_label", "last_label")
-        }
+        times = {name: str(getattr(self, name)) for name in ("first_time", "last_time", "first_label", "last_label")}
         return json.dumps({**self.__dict__, **times})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Profile:
         """The inverse of `to_json`."""
         fields = json.loads(text)
-        times = {
-            name: pd.Timestamp(fields[name])
-            for name in ("first_time", "last_time", "first_label", "last_label")
-        }
+        times = {name: pd.Timestamp(fields[name]) for name in ("first_time", "last_time", "first_label", "last_label")}
         return cls(**{**fields, **times})
 
 
@@ -96,8 +90,8 @@ class _Times:
 def moments_of(raw: DataFrame, settings: Settings, kinds: dict[str, Kind]) -> DataFrame:
     """Raw rows by segment and time, all of a segment in one partition.
 
-    Gives: `__segment`, `__time` (null where it is no sensible one), `rows`, `usable` (rows nothing is held against),
-    `labels` (those of them with a label), `label` (the highest of these).
+    Gives: `__segment`, `__time` (null where it is no sensible one), `rows`, `usable` (rows nothing is held
+    against), `labels` (those of them with a label), `label` (the highest of these).
     """
     from pyspark.sql import functions as F
 
@@ -195,8 +189,8 @@ def last_label(
 ) -> pd.Timestamp:
     """The last labelled time that is no typing error.
 
-    Such errors lie after a silence of more than a horizon, are a hundredth of the labels at most, and look odd:
-    the silence is longer than all that came before, or they are at one time only, or far fewer than usual.
+    Such errors lie after a silence of more than a horizon, are a hundredth of the labels at most, and look
+    odd: the silence is longer than all that came before, or they are at one time only, or far fewer than usual.
     `times` are sorted grid times, `labels` counts the labels at each.
     """
     periods = calendar.periods(times)
@@ -215,6 +209,7 @@ def _refuse_endless(profile: Profile) -> None:
     """Refuses a first time so far back that the periods since then cannot be counted out."""
     periods = profile.last_period - profile.calendar.period_of(profile.first_time)
     if periods > MOST_PERIODS:
-        what = f"{periods:,} periods of {profile.frequency!r} lie between {profile.first_time} and {profile.last_label}"
+        span = f"{profile.first_time} and {profile.last_label}"
+        what = f"{periods:,} periods of {profile.frequency!r} lie between {span}"
         remedy = "mend the first times, which look like typing errors, or set a coarser frequency"
         raise InputError([Problem("fleet.yaml time", what, remedy)])

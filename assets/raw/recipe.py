@@ -1,4 +1,4 @@
-"""The recipe: `fleet.yaml` with every default filled in from the table, so that it can be repeated to the letter."""
+"""The recipe: `fleet.yaml` with every default filled in from the table, so that it can be repeated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LONGEST_DEFAULT_HISTORY = 60
 
 
 class Recipe(BaseModel):
-    """What is refitted each week: columns, features, parameters and cut-off lengths, all in calendar periods."""
+    """What is refitted each week: columns, features, parameters, and lengths in calendar periods."""
 
     segment: list[str]
     time: str
@@ -61,11 +61,7 @@ class Recipe(BaseModel):
     @property
     def lagged(self) -> list[tuple[str, str, int]]:
         """(feature, column, lag) for the label and each `past_only` column."""
-        return [
-            (f"{column}@lag_{lag}", column, lag)
-            for column in [self.label, *self.past_only]
-            for lag in self.lags
-        ]
+        return [(f"{column}@lag_{lag}", column, lag) for column in [self.label, *self.past_only] for lag in self.lags]
 
     @property
     def rolled(self) -> list[tuple[str, str, int]]:
@@ -118,9 +114,7 @@ def recipe_of(settings: Settings, profile: Profile) -> Recipe:
     """The settings completed by what the table is like; `too_long` says whether the history can hold it."""
     horizon = settings.horizon or _horizon(settings, profile)
     holdout = settings.evaluation.holdout or _holdout(horizon, profile)
-    season = (
-        settings.evaluation.season or seasons(profile.frequency)[-1 if base(profile.frequency) == "W" else 0]
-    )
+    season = settings.evaluation.season or seasons(profile.frequency)[-1 if base(profile.frequency) == "W" else 0]
     minimum = settings.evaluation.minimum_history or _minimum_history(horizon, profile)
     rolling = settings.features.rolling
     calendar = settings.features.calendar
@@ -134,9 +128,7 @@ def recipe_of(settings: Settings, profile: Profile) -> Recipe:
         kinds=profile.kinds,
         known_ahead=settings.features.known_ahead,
         past_only=settings.features.past_only,
-        lags=sorted(
-            set(settings.features.lags if settings.features.lags is not None else _lags(horizon, profile))
-        ),
+        lags=sorted(set(settings.features.lags if settings.features.lags is not None else _lags(horizon, profile))),
         windows=_distinct(rolling.windows if rolling else _windows(profile)),
         statistics=_distinct(rolling.statistics if rolling else ["mean", "std"]),
         calendar_features=_distinct(_calendar_features(profile) if calendar is None else calendar),
@@ -192,26 +184,21 @@ def _windows(profile: Profile) -> list[int]:
 def too_long(recipe: Recipe, profile: Profile) -> list[Problem]:
     """A problem for each length that the table's history cannot hold."""
     history, problems = profile.history, []
+
+    def refuse(key: str, what: str, remedy: str) -> None:
+        problems.append(Problem(f"fleet.yaml {key}", f"{what} the history of {history}", remedy))
+
     if history < SHORTEST_USABLE:
-        what = f"the label spans {history} period{'s' * (history > 1)} of {profile.frequency!r}, too few to learn from"
+        unit = f"period{'s' * (history > 1)} of {profile.frequency!r}"
+        what = f"the label spans {history} {unit}, too few to learn from"
         return [Problem("fleet.yaml label", what, "bring more history")]
     if recipe.holdout >= history:
-        what = f"a holdout of {recipe.holdout} periods is longer than the history of {history}"
-        problems.append(
-            Problem(
-                "fleet.yaml evaluation.holdout",
-                what,
-                f"write less than {history // 2}, or bring more history",
-            )
-        )
+        remedy = f"write less than {history // 2}, or bring more history"
+        refuse("evaluation.holdout", f"a holdout of {recipe.holdout} periods is longer than", remedy)
     elif recipe.holdout + recipe.minimum_history > history:
-        what = f"{recipe.minimum_history} periods before a holdout of {recipe.holdout} do not fit the history of {history}"
-        problems.append(
-            Problem(
-                "fleet.yaml evaluation.minimum_history", what, "shorten one of the two, or bring more history"
-            )
-        )
+        what = f"{recipe.minimum_history} periods before a holdout of {recipe.holdout} do not fit"
+        refuse("evaluation.minimum_history", what, "shorten one of the two, or bring more history")
     if recipe.horizon >= history:
-        what = f"a horizon of {recipe.horizon} periods is longer than the history of {history}"
-        problems.append(Problem("fleet.yaml horizon", what, f"write less than {history // 2}"))
+        what = f"a horizon of {recipe.horizon} periods is longer than"
+        refuse("horizon", what, f"write less than {history // 2}")
     return problems

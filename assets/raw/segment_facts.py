@@ -20,8 +20,11 @@ ONE_FREQUENCY = "bring the table to one frequency, or make a fleet for each"
 
 
 class SegmentFacts(NamedTuple):
-    """Counts over segments. `steps[f]`: moves by one period of frequency f; `regular[f]`: segments that move so
-    nearly always, the fleet's own frequency first; `told`: segments with enough moves to tell; `moves`: all."""
+    """Counts over segments, by frequency the fleet's own first.
+
+    `steps`: moves by one period of it; `regular`: segments that nearly always move so; `told`: segments with
+    enough moves to tell; `moves`: all moves.
+    """
 
     segments: int
     trainable: int
@@ -58,10 +61,7 @@ def segment_facts(moments: DataFrame, profile: Profile, recipe: Recipe) -> Segme
         F.expr("coalesce(sum(moves), 0)").alias("moves"),
         F.expr(f"count_if({enough})").alias("told"),
         *[F.expr(f"coalesce(sum(step_{n}), 0)").alias(f"step_{n}") for n, _ in named],
-        *[
-            F.expr(f"count_if({enough} and step_{n} >= {REGULAR} * moves)").alias(f"regular_{n}")
-            for n, _ in named
-        ],
+        *[F.expr(f"count_if({enough} and step_{n} >= {REGULAR} * moves)").alias(f"regular_{n}") for n, _ in named],
     ).first()
     assert row is not None, "an aggregate without groups gives one row"
     counted = {name: row[f"step_{n}"] for n, name in enumerate(steps)}
@@ -80,9 +80,7 @@ def mixed_frequencies(facts: SegmentFacts, profile: Profile) -> list[Problem]:
         return []
     common = [name for name, segments in facts.regular.items() if segments >= MIXED_SHARE * facts.told]
     if len(common) > 1:
-        shown = ", ".join(
-            f"{facts.regular[name]} segments move by 1 {_alias(name, profile)}" for name in common
-        )
+        shown = ", ".join(f"{facts.regular[name]} segments move by 1 {_alias(name, profile)}" for name in common)
         return [Problem(where, f"frequencies are mixed: {shown}", ONE_FREQUENCY)]
     if common and common[0] != own and facts.regular[common[0]] >= REGULAR * facts.told:
         name = _alias(common[0], profile)
@@ -91,9 +89,7 @@ def mixed_frequencies(facts: SegmentFacts, profile: Profile) -> list[Problem]:
     for name in COARSER.get(base(own), {}):
         shares = [facts.steps[own] / facts.moves, facts.steps.get(name, 0) / facts.moves]
         if min(shares) >= MIXED_SHARE and sum(shares) >= REGULAR:
-            shown = (
-                f"{shares[0]:.0%} of the moves are by 1 {own}, {shares[1]:.0%} by 1 {_alias(name, profile)}"
-            )
+            shown = f"{shares[0]:.0%} of the moves are by 1 {own}, {shares[1]:.0%} by 1 {_alias(name, profile)}"
             return [Problem(where, f"frequencies are mixed within segments: {shown}", ONE_FREQUENCY)]
     return []
 

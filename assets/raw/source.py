@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from resources.lake import filesystem, is_hidden
 from resources.problems import InputError, Problem
 from resources.settings import Settings, is_local
-from resources.spark import literal_path, quoted
+from resources.spark import literal_path, quoted, spark_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,9 +69,7 @@ def find_files(settings: Settings) -> SourceFiles:
             paths = [root]
         elif info.type == pafs.FileType.Directory:
             listed = system.get_file_info(pafs.FileSelector(root, recursive=True))
-            paths = [
-                entry.path for entry in listed if entry.is_file and not is_hidden(entry.path[len(root) :])
-            ]
+            paths = [entry.path for entry in listed if entry.is_file and not is_hidden(entry.path[len(root) :])]
         else:
             found = ArrowFSWrapper(system).glob(root)
             root = re.split(r"[*?\[]", root, maxsplit=1)[0].rpartition("/")[0]
@@ -116,15 +114,13 @@ def read_source(spark: SparkSession, files: SourceFiles, settings: Settings) -> 
     Raises:
         InputError: unreadable or empty files, or columns that `fleet.yaml` names and the table lacks.
     """
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
     nanoseconds = _nanosecond_columns(files, settings) if files.format == "parquet" else {}
     reader = spark.read.options(**_options(files, settings))
     try:
         frame = _load(reader, files, settings)
-    except (PySparkException, Py4JJavaError) as error:
+    except spark_errors() as error:
         raise unreadable(settings, error) from None
     columns = [column for column in frame.columns if column not in LINEAGE]
     problems = [*missing_columns(columns, settings), *_reserved(frame.columns, files.format)]
@@ -143,11 +139,7 @@ def read_source(spark: SparkSession, files: SourceFiles, settings: Settings) -> 
 def _options(files: SourceFiles, settings: Settings) -> dict[str, str]:
     given = {key: str(value) for key, value in settings.source.options.items() if key not in PARSED_BY_US}
     defaults = dict(TEXT_DEFAULTS.get(files.format, {}))
-    if (
-        files.format == "csv"
-        and "delimiter" not in given
-        and all(".tsv" in path.lower() for path in files.paths)
-    ):
+    if files.format == "csv" and "delimiter" not in given and all(".tsv" in path.lower() for path in files.paths):
         defaults["sep"] = "\t"
     return {**defaults, **given}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -20,7 +19,7 @@ HOSTILE = [
     "with space ",
     "a/b\\c",
     "a,b;c",
-    "it's \"quoted\"",
+    'it\'s "quoted"',
     "line\nbreak",
     "ice 🍦",
     "a|b",

@@ -24,7 +24,12 @@ def test_every_run_ends_well_and_every_row_and_segment_is_accounted_for(story: S
     assert seen.result.success
     rows, segments = seen.status["rows"], seen.status["segments"]
     days = WEEK_TWO if week != "first" else 60
-    assert rows == {"read": 12 * (days + HORIZON), "valid": 12 * (days + HORIZON), "quarantined": 0, "by_reason": {}}
+    assert rows == {
+        "read": 12 * (days + HORIZON),
+        "valid": 12 * (days + HORIZON),
+        "quarantined": 0,
+        "by_reason": {},
+    }
     assert segments == {"found": len(HOSTILE), "trained": len(HOSTILE), "skipped": 0, "failed": 0}
 
 
@@ -91,7 +96,8 @@ def test_a_worse_recipe_is_refused_and_the_old_one_forecasts(story: Story) -> No
     assert worse.commits["features"] != before.commits["features"], "the test needs features rebuilt for the incumbent"
     keys = ["shop", "day"]
     pd.testing.assert_frame_equal(
-        worse.forecasts.sort_values(keys, ignore_index=True), before.forecasts.sort_values(keys, ignore_index=True)
+        worse.forecasts.sort_values(keys, ignore_index=True),
+        before.forecasts.sort_values(keys, ignore_index=True),
     )
 
 
@@ -118,7 +124,9 @@ def test_temporary_features_and_staging_are_gone(home: House, story: Story) -> N
     for name in home.commits():
         folders = {path.name for path in (home.folder / "lake" / name).glob("data-*")}
         versions = home.lake.table(name).version() or 0
-        used = {uri.split("/data-", 1)[1].split("/", 1)[0] for v in range(versions + 1) for uri in _files(home, name, v)}
+        used = {
+            uri.split("/data-", 1)[1].split("/", 1)[0] for v in range(versions + 1) for uri in _files(home, name, v)
+        }
         assert folders == {f"data-{each}" for each in used}, name
 
 
@@ -152,5 +160,7 @@ def test_registered_versions_lead_to_run_training_and_snapshot(home: House, stor
             if record["digest"] == tags["evaluation"]
         )
     )
-    assert {"champion", "segments.parquet", "evaluation.html"} <= {a.path for a in client.list_artifacts(version.run_id)}
+    assert {"champion", "segments.parquet", "evaluation.html"} <= {
+        a.path for a in client.list_artifacts(version.run_id)
+    }
     assert home.lake.table(FORECASTS).record()["version"] == int(version.version)

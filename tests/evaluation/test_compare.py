@@ -39,7 +39,15 @@ def by_hand(made: Trained, holdout: int = HORIZON) -> pd.DataFrame:
         model = twins[key].predict(x[targets.index]) if key in twins else np.array(naive)
         serves = model if listing.loc[key, "chosen"] == "segment" else np.array(naive)
         rows.append(
-            pd.DataFrame({"segment": key, "label": targets["sold"].tolist(), "challenger": model, "served": serves, "baseline": naive})
+            pd.DataFrame(
+                {
+                    "segment": key,
+                    "label": targets["sold"].tolist(),
+                    "challenger": model,
+                    "served": serves,
+                    "baseline": naive,
+                }
+            )
         )
     return pd.concat(rows, ignore_index=True)
 
@@ -62,7 +70,10 @@ def test_totals_and_segments_are_those_worked_out_by_hand(own: Trained) -> None:
         assert found.record["bias"][candidate] == pytest.approx(sums(rows, candidate)["signed"] / scale, rel=1e-9)
         for key, part in rows.groupby("segment"):
             for name, value in sums(part, candidate).items():
-                assert table.loc[key, f"{candidate}_{name}"] == pytest.approx(value, rel=1e-9, abs=1e-9), (key, name)
+                assert table.loc[key, f"{candidate}_{name}"] == pytest.approx(value, rel=1e-9, abs=1e-9), (
+                    key,
+                    name,
+                )
 
 
 def test_skipped_segments_are_judged_by_the_baseline_on_the_same_rows(own: Trained) -> None:

@@ -15,8 +15,9 @@ from assets.evaluation.judge import EVALUATION, Evaluation, challenger_listing, 
 from assets.features.build import build_features
 from assets.models.store import boosters, listing_of, shards_by_bucket
 from assets.models.train import train_fleet
+from resources.settings import Settings
 from tests.cycle import minimal
-from tests.lakes import GOOD, HORIZON, Trained, built, feature_frame, matrix, mixed_keys, mixed_table
+from tests.lakes import GOOD, HORIZON, Trained, built, matrix, mixed_keys, mixed_table
 
 
 def served_by(made: Trained, version: int = 1) -> Champion:
@@ -36,7 +37,12 @@ def next_week(made: Trained, days: int = 7, **keys: Any) -> Trained:
     """The same fleet with newer rows and, if given, another `fleet.yaml`."""
     table = mixed_table()
     end = table["day"].max()
-    newer = table[table["shop"].isin(GOOD)].groupby("shop").tail(days).assign(day=lambda t: t["day"] + pd.Timedelta(days=days))
+    newer = (
+        table[table["shop"].isin(GOOD)]
+        .groupby("shop")
+        .tail(days)
+        .assign(day=lambda t: t["day"] + pd.Timedelta(days=days))
+    )
     newer = newer.assign(sold=80.0 - 8 * newer["price"], footfall=1.0)
     known = table[table["day"] <= end - pd.Timedelta(days=HORIZON)]
     made.home.configure(**{**mixed_keys(), **keys})
@@ -52,9 +58,11 @@ def incumbent_by_hand(old: Trained, new: Trained) -> dict[str, float]:
     from assets.raw.ingest import RAW, read_snapshot
 
     home = new.home
-    raw = read_snapshot(home.spark, home.lake.table(RAW), home.settings)
-    rows = valid_rows(judged_rows(raw, home.settings, new.features.profile, 7))
-    frame = build_features(rows, old.recipe, new.features.profile).toPandas()
+    settings = Settings.model_validate({**minimal(), **mixed_keys()})
+    profile = new.features.profile.model_copy(update={"kinds": old.recipe.kinds})
+    raw = read_snapshot(home.spark, home.lake.table(RAW), settings)
+    rows = valid_rows(judged_rows(raw, settings, profile, new.features.buckets))
+    frame = build_features(rows, old.recipe, profile).toPandas()
     frame = frame.sort_values(["__segment", "__period"], ignore_index=True)
     x, last = matrix(frame, old.recipe), new.features.profile.last_period
     listing = listing_of(home.lake, old.training)
@@ -92,12 +100,8 @@ def test_an_incumbent_with_other_features_is_compared_on_features_rebuilt(own: T
     assert new.recipe.features != own.recipe.features
     record = judged(new, champion).record
     assert record["incumbent_version"] == 1
-    assert incumbent_errors(new) == pytest.approx(incumbent_by_hand(dataclasses.replace(own, home=whole(own)), new), rel=1e-9)
+    assert incumbent_errors(new) == pytest.approx(incumbent_by_hand(own, new), rel=1e-9)
     assert not list((own.home.folder / "lake" / "features").glob("rebuilt-*"))
-
-
-def whole(made: Trained) -> Any:
-    return made.home
 
 
 def test_an_incumbent_whose_column_is_gone_falls_back_to_the_baseline(own: Trained) -> None:
@@ -149,7 +153,10 @@ def test_a_partial_training_is_judged_together_with_what_serves_the_others(own: 
     assert rows.loc["shop 1", "training"] == training.id
     assert rows.loc[["shop 0", "shop 2"], "training"].tolist() == [own.training.id] * 2
     record = judged(dataclasses.replace(own, training=training), champion).record
-    assert record["errors"]["challenger"] == record["errors"]["incumbent"] or record["errors"]["served"] == record["errors"]["incumbent"]
+    assert (
+        record["errors"]["challenger"] == record["errors"]["incumbent"]
+        or record["errors"]["served"] == record["errors"]["incumbent"]
+    )
 
 
 def test_models_of_another_label_do_not_join_a_partial_training(own: Trained) -> None:
@@ -177,7 +184,8 @@ def checked(made: Trained, name: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "cut_off", ["judged_through", "selected_through", "incumbent_judged_through", "incumbent_selected_through"]
+    "cut_off",
+    ["judged_through", "selected_through", "incumbent_judged_through", "incumbent_selected_through"],
 )
 def test_the_check_finds_a_cut_off_inside_the_holdout(own: Trained, cut_off: str) -> None:
     judged(own, served_by(own))
@@ -207,7 +215,3 @@ def test_the_check_finds_a_segment_that_is_missing(own: Trained) -> None:
         pq.write_table(rows.slice(1), f"{staging.uri}/evaluation.parquet")
         table.commit(staging, rows.schema, record)
     assert not checked(own, "segments_accounted_for").passed
-
-
-def test_feature_files_of_today_are_used_as_they_are(trained: Trained) -> None:
-    assert len(feature_frame(trained)) == len(mixed_table()) + 0

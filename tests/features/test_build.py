@@ -1,4 +1,4 @@
-"""Features: calendar periods not rows, nothing a horizon would not know, and a future for every open segment."""
+"""Features: calendar periods not rows, nothing known too late, a future for every open segment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,18 @@ from resources.settings import Settings
 from resources.spark import Spark
 
 KINDS: dict[str, Any] = {"sold": "number", "price": "number", "promo": "text", "visits": "number"}
-CALENDAR = ["minute", "hour", "day_of_week", "day_of_month", "day_of_year", "week_of_year", "month", "quarter", "year", "trend"]
+CALENDAR = [
+    "minute",
+    "hour",
+    "day_of_week",
+    "day_of_month",
+    "day_of_year",
+    "week_of_year",
+    "month",
+    "quarter",
+    "year",
+    "trend",
+]
 
 
 def table(frequency: str, periods: int, shops: int, gaps: float, seed: int, start: str = "2023-12-20") -> pd.DataFrame:
@@ -44,7 +55,9 @@ def table(frequency: str, periods: int, shops: int, gaps: float, seed: int, star
     return kept.reset_index(drop=True)
 
 
-def prepared(frame: pd.DataFrame, frequency: str, last: pd.Timestamp, **features: Any) -> tuple[Profile, Recipe, Calendar]:
+def prepared(
+    frame: pd.DataFrame, frequency: str, last: pd.Timestamp, **features: Any
+) -> tuple[Profile, Recipe, Calendar]:
     times = pd.DatetimeIndex(frame[TIME].drop_duplicates().sort_values())
     calendar = calendar_of(frequency, times, np.ones(len(times), np.int64))
     profile = Profile(

@@ -80,7 +80,10 @@ def test_every_reason_and_the_row_as_it_came(spark: Spark, make_fleet: MakeFleet
     valid, refused, counted = judge(spark, fleet)
     wanted = Counter(reason for reason in bad.values() if reason) + Counter({"duplicate": 1})
     assert counted == {"": 20 + len(fine), **wanted}
-    assert [row["__reason"] for row in refused] == ["duplicate", *[reason for reason in bad.values() if reason]]
+    assert [row["__reason"] for row in refused] == [
+        "duplicate",
+        *[reason for reason in bad.values() if reason],
+    ]
     by_cell = {(row["shop"], row["day"]): row for row in refused}
     assert by_cell["b", "2024-01-05"]["sold"] == "many"
     assert by_cell["b", "2024-01-05"]["__reasons"] == ["unparsable:sold"]

@@ -46,7 +46,12 @@ def test_a_cycle_and_its_repetition(spark: Spark, make_fleet: MakeFleet) -> None
     fleet = make_fleet(twice, horizon=7, features={"known_ahead": ["price", "kind"]})
     first = publish(spark, fleet)
     assert first.is_new
-    rows = {"read": 2402, "valid": 2399, "quarantined": 3, "by_reason": {"duplicate": 2, "unparsable:price": 1}}
+    rows = {
+        "read": 2402,
+        "valid": 2399,
+        "quarantined": 3,
+        "by_reason": {"duplicate": 2, "unparsable:price": 1},
+    }
     assert first.record["rows"] == rows
     assert first.record["segments"] == 40
     assert first.recipe.categories == {"kind": ["a", "b"]}
@@ -98,7 +103,14 @@ def test_other_lags_make_another_schema_and_earlier_versions_stay(spark: Spark, 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
 def test_columns_of_any_name_in_every_role(spark: Spark, make_fleet: MakeFleet, suffix: str) -> None:
-    names = {"shop": "sh.op `x`", "area": 'a "b"', "day": "the day, or so", "sold": "so;ld.€ {=}", "price": "pri'ce\\n", "seen": "$1 🍦"}
+    names = {
+        "shop": "sh.op `x`",
+        "area": 'a "b"',
+        "day": "the day, or so",
+        "sold": "so;ld.€ {=}",
+        "price": "pri'ce\\n",
+        "seen": "$1 🍦",
+    }
     table = daily_sales(shops=2).assign(area="x|y", seen=1.5).rename(columns=names)
     fleet = make_fleet(
         None, source={"path": f"t.{suffix}"}, segment=[names["shop"], names["area"]], time=names["day"], label=names["sold"],

@@ -16,9 +16,7 @@ HISTORY = st.dictionaries(st.integers(0, 40), LABEL, max_size=30)
 
 @settings(max_examples=400, deadline=None)
 @given(HISTORY, st.integers(1, 60), st.lists(st.tuples(st.integers(-5, 45), st.integers(1, 30)), max_size=12))
-def test_it_says_what_the_slow_one_says(
-    history: dict[int, float], season: int, asked: list[tuple[int, int]]
-) -> None:
+def test_it_says_what_the_slow_one_says(history: dict[int, float], season: int, asked: list[tuple[int, int]]) -> None:
     periods = sorted(history)
     labels = [history[period] for period in periods]
     origins, targets = [origin for origin, _ in asked], [origin + step for origin, step in asked]

@@ -59,7 +59,9 @@ def test_a_run_of_everything_marks_what_was_trained_and_no_more(own: Trained, in
     assert instance.get_materialized_partitions(KEY) == {*GOOD, CLOSED}
     rows = {key: marked[key].metadata["rows"].value for key in marked}
     assert rows == {"shop 0": 60, "shop 1": 60, "shop 2": 57, CLOSED: 50}
-    assert marked["shop 0"].metadata["fold wape of model"].value < marked["shop 0"].metadata["fold wape of baseline"].value
+    assert (
+        marked["shop 0"].metadata["fold wape of model"].value < marked["shop 0"].metadata["fold wape of baseline"].value
+    )
     assert marked["shop 0"].metadata["serves"].value == "segment"
     again = train(own, instance)
     assert events(instance, again.run_id) == {}
@@ -76,6 +78,17 @@ def test_a_run_of_a_range_marks_nothing_untrained(own: Trained, instance: Dagste
     tags = {"dagster/asset_partition_range_start": "shop 1", "dagster/asset_partition_range_end": "constant"}
     result = train(own, instance, tags=tags)
     assert result.success
+    print(
+        "DBG",
+        [(e.event_type_value, e.partition) for e in result.all_events],
+        [
+            (r.run_id, r.partition_key)
+            for r in instance.get_event_records(
+                EventRecordsFilter(DagsterEventType.ASSET_MATERIALIZATION, asset_key=KEY)
+            )
+        ],
+        result.run_id,
+    )
     assert set(events(instance, result.run_id)) == {"shop 1", "shop 2", CLOSED}
     assert instance.get_materialized_partitions(KEY) == {"shop 1", "shop 2", CLOSED}
 
@@ -90,7 +103,10 @@ def test_nobody_by_that_name_is_a_mistake_explained_and_not_retried(own: Trained
     result = train(own, instance, segments=["nobody"], raise_on_error=False)
     assert not result.success
     failures = [event for event in result.all_events if event.is_step_failure]
-    assert "no such segment: 'nobody'" in failures[0].step_failure_data.user_failure_data.metadata["input_problems"].value[0]
+    assert (
+        "no such segment: 'nobody'"
+        in failures[0].step_failure_data.user_failure_data.metadata["input_problems"].value[0]
+    )
     assert not [event for event in result.all_events if event.is_step_up_for_retry]
 
 
@@ -100,7 +116,10 @@ def row(**keys: Any) -> dict[str, Any]:
 
 def test_thousands_of_events_keep_their_own_metadata() -> None:
     count = 2_501
-    rows = [row(segment=f"s{n}", rows=n, trees=1, fold_count=0, status="failed" if n == 7 else "trained") for n in range(count)]
+    rows = [
+        row(segment=f"s{n}", rows=n, trees=1, fold_count=0, status="failed" if n == 7 else "trained")
+        for n in range(count)
+    ]
     listing = pa.Table.from_pylist(rows, LISTING)
 
     @asset(key=KEY, output_required=False)

@@ -38,7 +38,11 @@ def test_capacity_follows_the_rows(rows: int, leaves: int, fewest: int) -> None:
 
 @pytest.mark.parametrize(
     ("alias", "ours", "value"),
-    [("max_leaf", "num_leaves", 17), ("min_child_samples", "min_data_in_leaf", 2), ("eta", "learning_rate", 0.3)],
+    [
+        ("max_leaf", "num_leaves", 17),
+        ("min_child_samples", "min_data_in_leaf", 2),
+        ("eta", "learning_rate", 0.3),
+    ],
 )
 def test_what_the_user_writes_wins_under_any_of_its_names(alias: str, ours: str, value: float) -> None:
     chosen = parameters(model(params={alias: value}), 500)
@@ -106,7 +110,8 @@ def test_mistakes_are_named(params: dict[str, Any], said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "objective", ["regression", "regression_l1", "huber", "fair", "poisson", "quantile", "mape", "gamma", "tweedie"]
+    "objective",
+    ["regression", "regression_l1", "huber", "fair", "poisson", "quantile", "mape", "gamma", "tweedie"],
 )
 def test_every_objective_of_fleet_yaml_can_be_trained(objective: str) -> None:
     assert parameter_problems(model(objective=objective)) == []

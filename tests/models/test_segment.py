@@ -48,7 +48,11 @@ def trained(rows: SegmentRows, asked: Recipe | None = None) -> dict[str, Any]:
 def test_a_good_segment_has_a_twin_and_a_served_model_and_says_what_each_saw() -> None:
     outcome = trained(segment())
     assert outcome["status"] == "trained"
-    assert (outcome["trained_through"], outcome["judged_through"], outcome["selected_through"]) == (99, 89, 89)
+    assert (outcome["trained_through"], outcome["judged_through"], outcome["selected_through"]) == (
+        99,
+        89,
+        89,
+    )
     assert outcome["fold_count"] == HOLDOUT
     assert outcome["chosen"] == "segment"
     assert outcome["rows"] == 100
@@ -165,7 +169,10 @@ def bucket_file(folder: Path, weather: list[str | None]) -> str:
 
 def test_a_category_unknown_at_training_is_missing_not_another_one(tmp_path: Path) -> None:
     asked = recipe(
-        kinds={"sold": "number", "weather": "text"}, known_ahead=["weather"], lags=[], categories={"weather": ["rain", "sun"]}
+        kinds={"sold": "number", "weather": "text"},
+        known_ahead=["weather"],
+        lags=[],
+        categories={"weather": ["rain", "sun"]},
     )
     bucket = read_bucket([bucket_file(tmp_path, ["sun", "hail", None, "rain"])], asked)
     np.testing.assert_array_equal(bucket.x[:, 0], [1, np.nan, np.nan, 0])

@@ -42,7 +42,7 @@ def test_every_segment_is_listed_once_with_what_became_of_it(trained: Trained) -
     assert {key: rows[key]["reason"] for key in SKIPPED} == SKIPPED
     assert all(rows[key]["status"] == "trained" for key in (*GOOD, CLOSED))
     assert trained.training.record["counts"] == {"trained": 4, "skipped": 3}
-    assert trained.training.record["reasons"] == {reason: 1 for reason in SKIPPED.values()}
+    assert trained.training.record["reasons"] == dict.fromkeys(SKIPPED.values(), 1)
     assert trained.training.covers_all
 
 

@@ -139,9 +139,7 @@ def logged(message: str, run_id: str, when: float) -> EventLogEntry:
     )
 
 
-def build(
-    kind: str, key: AssetKey, partition: str | None, tags: dict[str, str], **kwargs: Any
-) -> EventLogEntry:
+def build(kind: str, key: AssetKey, partition: str | None, tags: dict[str, str], **kwargs: Any) -> EventLogEntry:
     builders: dict[str, Callable[[], EventLogEntry]] = {
         "materialized": lambda: materialized(key, partition, tags, **kwargs),
         "observed": lambda: observed(key, partition, tags, **kwargs),
@@ -329,9 +327,7 @@ def instance_in(folder: Path) -> DagsterInstance:
     return DagsterInstance.from_ref(InstanceRef.from_dir(str(folder), config_dir=str(repository)))
 
 
-def test_events_of_a_step_reach_the_storage_in_batches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_events_of_a_step_reach_the_storage_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     store = BatchedSqliteEventLogStorage.store_event_batch
 
@@ -359,9 +355,7 @@ def test_events_of_a_step_reach_the_storage_in_batches(
     assert [size for size in sizes if size] == [1000, 875]
 
 
-def test_dagster_yaml_keeps_state_at_the_repository_root(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dagster_yaml_keeps_state_at_the_repository_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
     root.mkdir()
     elsewhere.mkdir()
@@ -387,9 +381,7 @@ def test_dagster_yaml_keeps_state_at_the_repository_root(
 
 
 @pytest.mark.parametrize("base_dir", [".dagster", "{root}/.dagster"])
-def test_base_dir_is_from_the_repository_root(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base_dir: str
-) -> None:
+def test_base_dir_is_from_the_repository_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base_dir: str) -> None:
     monkeypatch.setattr(event_log, "REPOSITORY_ROOT", tmp_path)
     config = yaml.dump({"base_dir": base_dir.format(root=tmp_path)})
 

@@ -43,9 +43,7 @@ def test_periods_do_not_move_when_earlier_rows_arrive(frequency: str) -> None:
 
 
 def test_one_row_in_a_hundred_may_lie_off_the_calendar() -> None:
-    times = pd.date_range("2024-01-01", periods=199, freq="D").append(
-        pd.DatetimeIndex(["2024-03-01 07:11:13"])
-    )
+    times = pd.date_range("2024-01-01", periods=199, freq="D").append(pd.DatetimeIndex(["2024-03-01 07:11:13"]))
     calendar = inferred(times.sort_values())
     assert calendar is not None
     assert (calendar.frequency, calendar.phase) == ("D", 0)
@@ -80,9 +78,7 @@ DAILY = Calendar("D")
         (["2024-12-01", "2025-12-01"], 5, "2024-07-18"),
     ],
 )
-def test_a_typing_error_far_ahead_is_not_the_last_label(
-    extra: list[str], labels_a_day: int, expected: str
-) -> None:
+def test_a_typing_error_far_ahead_is_not_the_last_label(extra: list[str], labels_a_day: int, expected: str) -> None:
     times = DAYS.append(pd.DatetimeIndex(extra))
     labels = np.array([labels_a_day] * 200 + [1] * len(extra))
     assert last_label(times, labels, DAILY, 28) == pd.Timestamp(expected)

@@ -142,9 +142,7 @@ def test_drift_is_in_the_known_segments_only(demo, labelled):
     def change(after):
         before = after - pd.Timedelta(days=364)
         mean = [
-            usual[usual["date"].between(day, day + window - pd.Timedelta(days=1))]
-            .groupby(KEY)["sales"]
-            .mean()
+            usual[usual["date"].between(day, day + window - pd.Timedelta(days=1))].groupby(KEY)["sales"].mean()
             for day in (before, after)
         ]
         return np.log(mean[1] / mean[0])
@@ -186,9 +184,7 @@ def test_promotion_price_and_holiday_move_sales(demo, labelled):
     """What is known ahead carries a signal: the log of sales regressed on it, within segment and weekday."""
     usual = labelled[(labelled["sales"] > 0) & np.isfinite(labelled["price"])]
     usual = usual[~usual.set_index(KEY).index.isin(demo.truth["constant"])]
-    part = usual.assign(
-        sales=np.log(usual["sales"]), price=np.log(usual["price"]), week=usual["date"].dt.dayofweek
-    )
+    part = usual.assign(sales=np.log(usual["sales"]), price=np.log(usual["price"]), week=usual["date"].dt.dayofweek)
     columns = ["sales", "promotion", "price", "holiday"]
     part[columns] = part[columns].astype(float)
     part[columns] -= part.groupby([*KEY, "week"])[columns].transform("mean")
@@ -197,7 +193,5 @@ def test_promotion_price_and_holiday_move_sales(demo, labelled):
         features = group[["promotion", "price", "holiday"]].to_numpy()
         effect[kind] = np.linalg.lstsq(features, group["sales"].to_numpy(), rcond=None)[0]
     assert all(0.1 < promotion < 0.4 for promotion, _, _ in effect.values())
-    assert all(
-        -1.3 < price < -0.2 for _, price, _ in effect.values()
-    )  # takings fall with price, less than units
+    assert all(-1.3 < price < -0.2 for _, price, _ in effect.values())  # takings fall with price, less than units
     assert effect["a"][2] < -0.2 < 0.2 < effect["b"][2]

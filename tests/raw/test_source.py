@@ -95,9 +95,7 @@ def test_parquet_times_of_every_kind(spark: Spark, make_fleet: MakeFleet) -> Non
         "text": pa.array(["2024-01-01T10:00:00.123456", "2024-07-01T19:00:00+09:00"]),
     }
     for name, times in kinds.items():
-        table = pa.table(
-            {"shop": ["a", "b"], "day": times, "sold": [1.0, 2.0], "n": [1, 2], "dead.col": times}
-        )
+        table = pa.table({"shop": ["a", "b"], "day": times, "sold": [1.0, 2.0], "n": [1, 2], "dead.col": times})
         pq.write_table(table, fleet.folder / "t.parquet")
         frame = read_source(spark.session(), find_files(fleet.settings), fleet.settings)
         parsed = parse_rows(frame, fleet.settings, column_kinds(frame, fleet.settings))
@@ -138,9 +136,7 @@ def test_reader_options(spark: Spark, make_fleet: MakeFleet) -> None:
         segment="_c0", time="_c1", label="_c2",
     )  # fmt: skip
     assert read(spark, bare) == [{"_c0": "a", "_c1": "2024-05-31", "_c2": "1", CORRUPT: None}]
-    tabs = make_fleet(
-        "shop:day:sold\na:x:1\n", file="t.tsv", source={"path": "t.tsv", "options": {"delimiter": ":"}}
-    )
+    tabs = make_fleet("shop:day:sold\na:x:1\n", file="t.tsv", source={"path": "t.tsv", "options": {"delimiter": ":"}})
     assert read(spark, tabs)[0]["shop"] == "a"
 
 
@@ -202,7 +198,9 @@ def test_parquet_files_of_other_columns_or_types(spark: Spark, make_fleet: MakeF
     (fleet.folder / "data").mkdir()
     daily_sales().to_parquet(fleet.folder / "data" / "a.parquet")
     daily_sales().rename(columns={"sold": "Sold"}).to_parquet(fleet.folder / "data" / "b.parquet")
-    assert "b.parquet: the file has no column 'sold', which others have -> did you mean 'Sold'?" in problems(spark, fleet)
+    assert "b.parquet: the file has no column 'sold', which others have -> did you mean 'Sold'?" in problems(
+        spark, fleet
+    )
     daily_sales().astype({"sold": str}).to_parquet(fleet.folder / "data" / "b.parquet")
     assert "cannot be read" in problems(spark, fleet)
 
@@ -269,9 +267,7 @@ def test_other_columns_may_be_of_any_type(spark: Spark, make_fleet: MakeFleet) -
     assert set(extra) < set(stored.column_names)
 
 
-def test_the_same_bytes_twice_are_no_new_snapshot(
-    spark: Spark, make_fleet: MakeFleet, daily: pd.DataFrame
-) -> None:
+def test_the_same_bytes_twice_are_no_new_snapshot(spark: Spark, make_fleet: MakeFleet, daily: pd.DataFrame) -> None:
     fleet = make_fleet(daily)
     first = ingest(fleet.lake, spark, fleet.settings)
     again = ingest(fleet.lake, spark, fleet.settings)

@@ -1,4 +1,4 @@
-"""Tables with a commit: a reader sees all of a version or nothing, and what was not committed leaves no trace."""
+"""Tables with a commit: a reader sees all of a version or nothing; what is not committed leaves no trace."""
 
 from pathlib import Path
 
