@@ -52,7 +52,7 @@ class Spark(ConfigurableResource):
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             # driver only, so workers of a cluster optimize fully; in this process, for 420,000 rows, that costs
-            # 17 s of CPU more than it saves (62 s against 45)
+            # 18 s of CPU more than it saves (62 s against 44)
             "spark.driver.extraJavaOptions": f'-XX:TieredStopAtLevel=1 -Dlog4j2.configurationFile="file:{QUIET_LOG}"',
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
@@ -101,7 +101,7 @@ def literal_path(path: str) -> str:
 
 def spark_errors() -> tuple[type[Exception], ...]:
     """What Spark raises when a query fails, to be caught and explained."""
-    from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+    from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
     return PySparkException, Py4JJavaError

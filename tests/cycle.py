@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ class House:
     @property
     def settings(self) -> Settings:
         """The settings as `fleet.yaml` has them now."""
+        # MLflow exports the store it was last told to use, which would be the next house's too
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
         return read_settings(self.folder / "fleet.yaml")
 
     @property

@@ -25,7 +25,7 @@ def decide(evaluation: dict[str, Any]) -> Decision:
     worse = [
         f"{metric} {_shown(errors['served'])} is worse than the {rival}'s {_shown(errors[rival])}"
         for rival in ("incumbent", "baseline")
-        if sums.get(rival) is not None and sums["served"] > sums[rival]
+        if sums.get(rival) is not None and not sums["served"] <= sums[rival]  # so that what is no number is worse
     ]
     if worse:
         return Decision(False, tuple(worse))

@@ -168,4 +168,6 @@ def _write(table: Table, frame: DataFrame, record: dict[str, Any], partition_by:
     with table.staging() as staging:
         writer = frame.write
         (writer.partitionBy(*partition_by) if partition_by else writer).parquet(staging.uri)
-        return table.commit(staging, to_arrow_schema(frame.schema), record, partition_by=partition_by or [])
+        return table.commit(
+            staging, to_arrow_schema(frame.schema, timezone="UTC"), record, partition_by=partition_by or []
+        )

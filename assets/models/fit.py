@@ -84,12 +84,12 @@ def parameter_problems(model: dict[str, Any]) -> list[Problem]:
     from lightgbm.basic import _ConfigAliases
 
     _names("num_leaves")
-    known = {name for names in (_ConfigAliases.aliases or {}).values() for name in names}
+    known = {name: own for own, names in (_ConfigAliases.aliases or {}).items() for name in {own, *names}}
     problems = []
     for name in model["params"]:
         if name not in known:
             near = difflib.get_close_matches(name, sorted(known), n=1)
-            remedy = f"did you mean {near[0]}?" if near else "see LightGBM's list of parameters"
+            remedy = f"did you mean {known[near[0]]}?" if near else "see LightGBM's list of parameters"
             problems.append(Problem(f"fleet.yaml model.params.{name}", "LightGBM knows no such parameter", remedy))
     x = np.arange(200.0).reshape(-1, 1)
     try:

@@ -66,7 +66,7 @@ def _commit_snapshot(lake: Lake, spark: Spark, settings: Settings, digest: str) 
         staged = spark.session().read.schema(frame.schema).parquet(literal_path(staging.uri))
         profile, _ = inspect(staged, settings)
         record = {"digest": digest, "fleet": settings.name, "rows": profile.rows, "files": len(files.paths)}
-        version = table.commit(staging, to_arrow_schema(frame.schema), record)
+        version = table.commit(staging, to_arrow_schema(frame.schema, timezone="UTC"), record)
     lake.write_file(_profile_file(digest, settings), profile.to_json().encode())
     return Snapshot(version, digest, profile.rows, len(files.paths), True, profile)
 

@@ -69,7 +69,8 @@ def prepared(
         "rolling": {"windows": [2, 6], "statistics": ["mean", "std", "min", "max", "sum"]}, "calendar": CALENDAR,
     }  # fmt: skip
     settings = Settings(
-        name="t", source={"path": "x"}, segment=["shop"], time="day", label="sold", horizon=3, features={**chosen, **features}
+        name="t", source={"path": "x"}, segment=["shop"], time="day", label="sold", horizon=3,
+        features={**chosen, **features},
     )  # fmt: skip
     return profile, recipe_of(settings, profile), calendar
 
@@ -160,7 +161,8 @@ def test_open_segments_have_a_whole_horizon_and_closed_ones_none(spark: Spark) -
     future = pd.DataFrame({
         "shop": ["shop 0", "shop 0", "shop 1", "shop 0"],
         TIME: [last + pd.Timedelta(days, "D") for days in (1, 3, 2, 9)],
-        "sold": None, "price": [100.0, 300.0, None, 900.0], "promo": ["x", "y", "z", "w"], "visits": [7.0, 7.0, 7.0, 7.0],
+        "sold": None, "price": [100.0, 300.0, None, 900.0], "promo": ["x", "y", "z", "w"],
+        "visits": [7.0, 7.0, 7.0, 7.0],
     })  # fmt: skip
     frame = pd.concat([frame[~closed], future], ignore_index=True)
     profile, recipe, _ = prepared(frame, "D", last)

@@ -113,8 +113,8 @@ def test_columns_of_any_name_in_every_role(spark: Spark, make_fleet: MakeFleet, 
     }
     table = daily_sales(shops=2).assign(area="x|y", seen=1.5).rename(columns=names)
     fleet = make_fleet(
-        None, source={"path": f"t.{suffix}"}, segment=[names["shop"], names["area"]], time=names["day"], label=names["sold"],
-        features={"known_ahead": names["price"], "past_only": names["seen"]}, horizon=4,
+        None, source={"path": f"t.{suffix}"}, segment=[names["shop"], names["area"]], time=names["day"],
+        label=names["sold"], features={"known_ahead": names["price"], "past_only": names["seen"]}, horizon=4,
     )  # fmt: skip
     path = fleet.folder / f"t.{suffix}"
     table.to_csv(path, index=False) if suffix == "csv" else table.to_parquet(path)

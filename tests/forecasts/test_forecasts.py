@@ -23,7 +23,7 @@ from assets.models.train import train_fleet
 from assets.raw.recipe import Recipe
 from resources.spark import Spark
 from tests.cycle import HORIZON, house, minimal, sales
-from tests.lakes import CLOSED, GOOD, SKIPPED, Trained, built, feature_frame, matrix, mixed_keys, slow_naive
+from tests.lakes import GOOD, SKIPPED, Trained, built, feature_frame, matrix, mixed_keys, slow_naive
 
 OPEN = [*GOOD, *SKIPPED]
 

@@ -153,7 +153,7 @@ def test_lines_that_cannot_be_read_are_kept_and_marked(spark: Spark, make_fleet:
     [
         ("t.csv", b"", "no column 'shop'"),
         ("t.csv", b"shop,day,sold\n", "holds no rows"),
-        ("t.csv", b"shp,day,sold\na,2024-01-01,1\n", "fleet.yaml segment: the table has no column 'shop' -> did you mean 'shp'?"),
+        ("t.csv", b"shp,day,sold\na,2024-01-01,1\n", "segment: the table has no column 'shop' -> did you mean 'shp'?"),
         ("t.csv", b"shop,day,sold,__file\na,2024-01-01,1,x\n", "reserved"),
         ("t.csv", b"shop,day,sold,__segment\na,2024-01-01,1,x\n", "reserved"),
         ("t.csv", b"shop,day,sold,Sold\na,2024-01-01,1,x\n", "'sold' and 'Sold' differ only in case"),

@@ -1,0 +1,129 @@
+"""What Dagster loads: light, complete, and apart from other fleets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dagster import AssetKey, DefaultScheduleStatus, Definitions, DynamicPartitionsDefinition
+
+from orchestration.definitions import fleet_definitions
+from resources.settings import REPOSITORY_ROOT, Settings
+from tests.cycle import minimal
+
+HEAVY = ("pyspark", "mlflow", "lightgbm", "evidently", "matplotlib", "dagster_mlflow", "dagster_pyspark", "deltalake")
+MOST_SECONDS = 5.0
+NAMES = ("raw", "features", "quarantine", "segment_models", "evaluation", "champions", "forecasts")
+FLOW = {
+    "raw": set(),
+    "features": {"raw"},
+    "quarantine": {"raw"},
+    "segment_models": {"features"},
+    "evaluation": {"segment_models"},
+    "champions": {"evaluation"},
+    "forecasts": {"champions"},
+}
+CHECKS = {
+    "raw": {"schema", "complete"},
+    "features": {"schema", "unique", "no_leak", "rows_accounted_for", "segments_accounted_for"},
+    "quarantine": {"share_refused"},
+    "segment_models": {"segments_accounted_for", "few_failures", "models_load"},
+    "evaluation": {"segments_accounted_for", "comparison_clean", "challenger_against_baseline"},
+    "champions": {"gate", "segments_accounted_for"},
+    "forecasts": {"complete", "finite", "schema", "known_ahead_given"},
+}
+
+
+def definitions(**keys: object) -> Definitions:
+    return fleet_definitions(Settings.model_validate({**minimal(), **keys}))
+
+
+def test_loading_is_light_and_quick() -> None:
+    program = (
+        "import json, sys, time; start = time.process_time(); import orchestration.definitions; "
+        f"print(json.dumps([time.process_time() - start, [m for m in {HEAVY!r} if m in sys.modules]]))"
+    )
+    environment = {**os.environ, "FLEET_CONFIG": str(REPOSITORY_ROOT / "fleet.yaml")}
+    said = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY_ROOT,
+        env=environment,
+        check=True,
+    )
+    seconds, heavy = json.loads(said.stdout.splitlines()[-1])
+    assert heavy == []
+    assert seconds < MOST_SECONDS
+
+
+def test_the_assets_and_their_flow() -> None:
+    graph = definitions().resolve_asset_graph()
+    nodes = {key.path[-1]: graph.get(key) for key in graph.materializable_asset_keys}
+    assert set(nodes) == set(NAMES)
+    assert {name: {key.path[-1] for key in node.parent_keys} for name, node in nodes.items()} == FLOW
+    for name, node in nodes.items():
+        assert node.key == AssetKey(["tiny", name])
+        assert node.group_name == "tiny"
+        assert node.description
+        assert node.owners
+        assert node.kinds
+        assert node.tags["stage"]
+
+
+def test_the_checks() -> None:
+    found: dict[str, set[str]] = {}
+    for key in definitions().resolve_asset_graph().asset_check_keys:
+        found.setdefault(key.asset_key.path[-1], set()).add(key.name)
+    assert found == CHECKS
+
+
+def test_the_weekly_cycle_holds_every_asset_and_every_check() -> None:
+    resolved = definitions()
+    job, graph = resolved.resolve_job_def("weekly_cycle"), resolved.resolve_asset_graph()
+    assert job.asset_layer.executable_asset_keys == graph.materializable_asset_keys
+    assert set(job.asset_layer.asset_graph.asset_check_keys) == set(graph.asset_check_keys)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_schedule_is_that_of_fleet_yaml(enabled: bool) -> None:
+    schedule = {"cron": "30 4 * * 2", "timezone": "Asia/Tokyo", "enabled": enabled}
+    found = definitions(schedule=schedule).resolve_schedule_def("weekly")
+    assert (found.cron_schedule, found.execution_timezone, found.job_name) == (
+        "30 4 * * 2",
+        "Asia/Tokyo",
+        "weekly_cycle",
+    )
+    wanted = DefaultScheduleStatus.RUNNING if enabled else DefaultScheduleStatus.STOPPED
+    assert found.default_status == wanted
+
+
+def test_two_fleets_share_no_key_and_no_partitions() -> None:
+    one, two = definitions(name="one").resolve_asset_graph(), definitions(name="two").resolve_asset_graph()
+    assert not one.materializable_asset_keys & two.materializable_asset_keys
+    assert not set(one.asset_check_keys) & set(two.asset_check_keys)
+    sets = [
+        graph.get(AssetKey([name, "segment_models"])).partitions_def for name, graph in (("one", one), ("two", two))
+    ]
+    assert all(isinstance(each, DynamicPartitionsDefinition) for each in sets)
+    assert [each.name for each in sets if isinstance(each, DynamicPartitionsDefinition)] == [
+        "one_segments",
+        "two_segments",
+    ]
+
+
+def test_only_segment_models_is_partitioned() -> None:
+    graph = definitions().resolve_asset_graph()
+    assert [k.path[-1] for k in graph.materializable_asset_keys if graph.get(k).partitions_def] == ["segment_models"]
+
+
+def test_the_demo_settings_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    from resources.settings import config_path, read_settings
+
+    monkeypatch.delenv("FLEET_CONFIG", raising=False)
+    assert config_path() == Path(REPOSITORY_ROOT / "fleet.yaml")
+    assert fleet_definitions(read_settings(config_path())).resolve_job_def("weekly_cycle").name == "weekly_cycle"
