@@ -121,7 +121,7 @@ COARSER: dict[str, dict[str, tuple[int, ...]]] = {
 MULTIPLES = (2, 3, 4)
 DEFAULT_HORIZON = {"s": 60, "min": 60, "h": 24, "D": 28, "B": 20, "W": 8, "MS": 6, "ME": 6, "QS": 4, "QE": 4}
 DEFAULT_HOLDOUT = {
-    "s": 3600, "min": 1440, "h": 672, "D": 28, "B": 20, "W": 8, "MS": 6, "ME": 6, "QS": 4, "QE": 4,
+    "s": 3600, "min": 7 * 1440, "h": 672, "D": 28, "B": 20, "W": 8, "MS": 6, "ME": 6, "QS": 4, "QE": 4,
 }  # fmt: skip
 SEASONS = {
     "s": (3600,), "min": (1440,), "h": (24, 168), "D": (7, 364), "B": (5, 260), "W": (52,),
