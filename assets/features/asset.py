@@ -16,6 +16,7 @@ from dagster import (
 
 from assets.features.publish import CODE_VERSION, FEATURES, QUARANTINE, SEGMENTS, FeatureSet, publish_features
 from assets.features.summary import (
+    WORST,
     null_plot,
     null_shares,
     quarantine_by_segment,
@@ -103,13 +104,15 @@ def _features_metadata(lake: Lake, spark: Spark, built: FeatureSet) -> dict[str,
 
 def _quarantine_metadata(lake: Lake, built: FeatureSet) -> dict[str, Any]:
     rows, version = built.record["rows"], built.record["quarantine_version"]
+    by_segment = quarantine_by_segment(lake, version)
     return {
         "dagster/row_count": rows["quarantined"],
+        "segments": int(by_segment["segment"].notna().sum()),
         "share of rows": rows["quarantined"] / max(rows["read"], 1),
         "by reason": MetadataValue.json(rows["by_reason"]),
         "dagster/column_schema": column_schema(lake.table(QUARANTINE).schema(version)),
         "dagster/uri": MetadataValue.path(lake.table(QUARANTINE).uri),
-        "segments with most refused rows": table(quarantine_by_segment(lake, version)),
+        "segments with most refused rows": table(by_segment.head(WORST)),
         "examples": table(quarantine_rows(lake, version)),
         "rows by reason": plot(reasons_plot(rows["by_reason"])),
     }

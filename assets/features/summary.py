@@ -51,11 +51,11 @@ def quarantine_rows(lake: Lake, version: int) -> pd.DataFrame:
 
 
 def quarantine_by_segment(lake: Lake, version: int) -> pd.DataFrame:
-    """The ten segments with the most refused rows: `segment`, `rows`."""
+    """How many rows of each segment were refused, most first: `segment` (null: no key), `rows`."""
     keys = lake.table(QUARANTINE).arrow(columns=[KEY], version=version)
     counted = keys.group_by(KEY).aggregate([([], "count_all")]).to_pandas()
     counted.columns = ["segment" if name == KEY else "rows" for name in counted.columns]
-    return counted.sort_values(["rows", "segment"], ascending=[False, True]).head(WORST)
+    return counted.sort_values(["rows", "segment"], ascending=[False, True])
 
 
 def reasons_plot(by_reason: dict[str, int]) -> Figure:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import shutil
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,23 +18,14 @@ from assets.evaluation.judge import Evaluation, evaluate
 from assets.models.train import train_fleet
 from resources.lake import Table
 from resources.mlflow import Mlflow
+from tests.cycle import give_store
 from tests.lakes import GOOD, Trained
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow store with its tables made, to copy: making them takes seconds."""
-    folder = tmp_path_factory.mktemp("store")
-    MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
-def mlflow(own: Trained, empty_store: Path) -> Any:
+def mlflow(own: Trained) -> Any:
     """The fleet's MLflow, in a run."""
-    store = Path(own.home.settings.lake) / "mlflow"
-    store.mkdir(parents=True)
-    shutil.copy(empty_store, store / "mlflow.db")
+    give_store(own.home)
     resource = in_run(own.home.mlflow, "run-1")
     yield resource
     resource.end_run("FINISHED")

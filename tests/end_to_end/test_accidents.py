@@ -23,7 +23,7 @@ from assets.models.store import MODELS
 from assets.raw.recipe import Recipe
 from resources.settings import REPOSITORY_ROOT
 from resources.spark import Spark
-from tests.cycle import HORIZON, House, house, sales
+from tests.cycle import HORIZON, House, give_store, house, sales
 from tests.end_to_end.conftest import HOSTILE
 
 
@@ -47,6 +47,7 @@ def test_a_first_fleet_that_is_refused_leaves_the_baseline_to_forecast(tmp_path:
     season = table.groupby("shop")["sold"].shift(HORIZON)
     table["sold"] = np.where(late & table["sold"].notna(), season, table["sold"])
     home = house(tmp_path / "h", spark, table)
+    give_store(home)
     result = home.run()
     assert result.success
     state = home.status()
@@ -80,6 +81,7 @@ def test_a_worker_that_is_killed_costs_a_retry_and_nothing_else(
     flag = str(tmp_path / "killed")
     monkeypatch.setattr(train_module, "train_bucket", partial(dies_once, flag))
     home = house(tmp_path / "h", spark, sales(4, 60))
+    give_store(home)
     assert home.run().success
     assert os.path.exists(flag)
     models = home.lake.table(MODELS).arrow(columns=["segment"])["segment"].to_pylist()

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from assets.evaluation import judge
 from assets.evaluation.judge import EVALUATION, Evaluation, challenger_listing, evaluate, latest_evaluation
 from assets.models.store import boosters, listing_of, shards_by_bucket
 from assets.models.train import train_fleet
@@ -84,6 +85,17 @@ def test_skipped_segments_are_judged_by_the_baseline_on_the_same_rows(own: Train
         assert table.loc[key, "challenger_absolute"] == table.loc[key, "baseline_absolute"]
     assert table.loc[["empty", CLOSED], "count"].tolist() == [0, 0]
     assert table.loc["shop 2", "count"] == HORIZON - 1, "day 57 of shop 2 is missing"
+
+
+def test_who_was_not_chosen_on_the_fold_is_served_by_the_baseline(
+    own: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "chosen_segments", lambda _: frozenset({"shop 1"}))
+    judged(own)
+    table = own.home.lake.table(EVALUATION).arrow().to_pandas().set_index("segment")
+    assert (table.loc[GOOD, "challenger_absolute"] != table.loc[GOOD, "baseline_absolute"]).all()
+    assert table.loc["shop 0", "served_absolute"] == table.loc["shop 0", "baseline_absolute"]
+    assert table.loc["shop 1", "served_absolute"] == table.loc["shop 1", "challenger_absolute"]
 
 
 def test_the_record_says_what_was_compared(own: Trained) -> None:

@@ -77,6 +77,16 @@ def test_forecasts_are_those_worked_out_by_hand(own: Trained) -> None:
     assert set(rows["model"]) == {"segment", "baseline"}
 
 
+def test_the_baseline_forecasts_where_it_was_chosen_though_there_is_a_model(own: Trained) -> None:
+    champion = champion_of(own)
+    listing = champion.listing.to_pandas()
+    listing.loc[listing["segment"] == "shop 0", "chosen"] = "baseline"
+    changed = dataclasses.replace(champion, listing=pa.Table.from_pandas(listing, champion.listing.schema))
+    rows = forecast(own, changed)
+    assert sorted(rows[rows["model"] == "segment"]["shop"].unique()) == ["shop 1", "shop 2"]
+    np.testing.assert_allclose(rows["forecast"], by_hand(own, listing)["forecast"], rtol=1e-12)
+
+
 def test_without_a_champion_the_baseline_serves_and_no_version_is_named(own: Trained) -> None:
     rows = forecast(own, None)
     assert set(rows["model"]) == {"baseline"}
