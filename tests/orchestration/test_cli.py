@@ -172,11 +172,14 @@ YAML = {
 }
 
 
-@pytest.mark.parametrize("command", ["run", "validate", "status"])
-@pytest.mark.parametrize("mistake", list(YAML))
+# `status` trains nothing, so LightGBM is not asked about its parameters
+ASKED = [
+    (m, c) for m in YAML for c in ("run", "validate", "status") if c != "status" or m not in ("parameter", "value")
+]
+
+
+@pytest.mark.parametrize(("mistake", "command"), ASKED)
 def test_a_wrong_fleet_yaml_is_explained(tmp_path: Path, spark: Spark, mistake: str, command: str) -> None:
-    if command == "status" and mistake in ("parameter", "value"):
-        pytest.skip("status trains nothing")
     text, said = YAML[mistake]
     home = House(tmp_path, spark)
     (tmp_path / "fleet.yaml").write_text(text)
