@@ -16,7 +16,6 @@ from resources.settings import REPOSITORY_ROOT, Settings
 from tests.cycle import minimal
 
 HEAVY = ("pyspark", "mlflow", "lightgbm", "evidently", "matplotlib", "dagster_mlflow", "dagster_pyspark", "deltalake")
-MOST_SECONDS = 5.0
 NAMES = ("raw", "features", "quarantine", "segment_models", "evaluation", "champions", "forecasts")
 FLOW = {
     "raw": set(),
@@ -42,10 +41,10 @@ def definitions(**keys: object) -> Definitions:
     return fleet_definitions(Settings.model_validate({**minimal(), **keys}))
 
 
-def test_loading_is_light_and_quick() -> None:
+def test_loading_imports_nothing_heavy() -> None:
     program = (
-        "import json, sys, time; start = time.process_time(); import orchestration.definitions; "
-        f"print(json.dumps([time.process_time() - start, [m for m in {HEAVY!r} if m in sys.modules]]))"
+        "import json, sys; import orchestration.definitions; "
+        f"print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
     )
     environment = {**os.environ, "FLEET_CONFIG": str(REPOSITORY_ROOT / "fleet.yaml")}
     said = subprocess.run(
@@ -56,9 +55,7 @@ def test_loading_is_light_and_quick() -> None:
         env=environment,
         check=True,
     )
-    seconds, heavy = json.loads(said.stdout.splitlines()[-1])
-    assert heavy == []
-    assert seconds < MOST_SECONDS
+    assert json.loads(said.stdout.splitlines()[-1]) == []
 
 
 def test_the_assets_and_their_flow() -> None:
