@@ -26,7 +26,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 FLEET = Path(sys.executable).with_name("fleet")
-LOADS = 5
+LOADS = 3
 
 
 def main() -> None:
