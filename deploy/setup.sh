@@ -80,7 +80,7 @@ wanted() {
 }
 
 set_up() {
-    local uv site
+    local uv
     if [[ -e $stamp && $(head -n 1 "$stamp") != "$PWD" ]] || { [[ -e $venv ]] && ! supported_python "$venv/bin/python"; }; then
         echo "$venv was made for another folder or another Python: making it anew."
         rm -rf "$venv"
@@ -99,8 +99,7 @@ set_up() {
     "$uv" pip sync --quiet --python "$venv/bin/python" --require-hashes requirements.lock
     "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation -e .
     # `dagster asset list` and `dagster job execute` read no workspace.yaml: here they find the definitions unflagged
-    site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    cp deploy/dagster_module_name.pth "$site/"
+    cp deploy/dagster_module_name.pth "$venv"/lib/python3*/site-packages/
     wanted >"$stamp"
 }
 

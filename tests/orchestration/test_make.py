@@ -16,7 +16,9 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 JAVA_COMMAND = "sudo apt-get install -y openjdk-17-jre-headless"
 VENV_COMMAND = "sudo apt-get install -y python3-venv"
-TOOLS = ["bash", "cat", "cksum", "dirname", "head", "mkdir", "rm", "sed"]
+PTH = "dagster_module_name.pth"
+SITE = ".venv/lib/python3.11/site-packages"
+TOOLS = ["bash", "cat", "cksum", "cp", "dirname", "head", "mkdir", "rm", "sed"]
 
 
 def program(path: Path, script: str) -> None:
@@ -80,7 +82,8 @@ def machine(tmp_path: Path) -> Machine:
     """A checkout on a machine that lacks nothing, where uv only makes the interpreter."""
     checkout, programs = tmp_path / "checkout", tmp_path / "bin"
     (checkout / "deploy").mkdir(parents=True)
-    shutil.copy(REPOSITORY / "deploy/setup.sh", checkout / "deploy/setup.sh")
+    for name in ("setup.sh", PTH):
+        shutil.copy(REPOSITORY / "deploy" / name, checkout / "deploy" / name)
     for name in ("pyproject.toml", "requirements.lock"):
         (checkout / name).write_text("# as committed\n")
     programs.mkdir()
@@ -94,7 +97,7 @@ def machine(tmp_path: Path) -> Machine:
         programs / "uv",
         f"""
         echo "$@" >>{programs}/uv.log
-        if [[ $1 == venv ]]; then mkdir -p .venv/bin; cat {programs}/python3 >.venv/bin/python; fi
+        if [[ $1 == venv ]]; then mkdir -p .venv/bin {SITE}; cat {programs}/python3 >.venv/bin/python; fi
         """
         + f"if [[ $1 == venv ]]; then {shutil.which('chmod')} +x .venv/bin/python; fi",
     )
@@ -192,6 +195,7 @@ def test_nothing_is_missing_from_a_machine_that_lacks_nothing(machine: Machine) 
 def test_it_sets_up_once_and_again_when_the_lock_changes(machine: Machine) -> None:
     assert machine.set_up().returncode == 0
     assert machine.calls_of_uv() == ["venv --quiet", "pip sync", "pip install"]
+    assert (machine.checkout / SITE / PTH).exists()
 
     assert machine.set_up().stdout == ""
     assert machine.calls_of_uv() == []
