@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from resources.problems import InputError
 from resources.settings import CONFIG_VARIABLE, REPOSITORY_ROOT, Settings, read_settings
@@ -69,7 +69,7 @@ def validate(config: Config = DEFAULT_CONFIG) -> None:
         **{name: getattr(recipe, name) for name in ("frequency", "horizon", "holdout", "season", "minimum_history")},
         "features": ", ".join(recipe.features),
     }
-    out.print(_two_columns(f"{settings.name}: valid", shown))
+    _print_columns(f"{settings.name}: valid", shown)
 
 
 @app.command()
@@ -84,9 +84,7 @@ def status(
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
     else:
-        out.print(
-            _two_columns(settings.name, {name: json.dumps(part, ensure_ascii=False) for name, part in found.items()})
-        )
+        _print_columns(settings.name, {name: json.dumps(part, ensure_ascii=False) for name, part in found.items()})
 
 
 @app.command()
@@ -209,13 +207,12 @@ def _show_summary(settings: Settings) -> None:
         "report": f"{settings.lake}/reports/evaluation.html",
         "UI": f"make ui CONFIG={os.environ[CONFIG_VARIABLE]}, then http://127.0.0.1:3000",
     }
-    out.print(_two_columns(f"{settings.name}: done", shown))
+    _print_columns(f"{settings.name}: done", shown)
 
 
-def _two_columns(title: str, rows: dict[str, Any]) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
+def _print_columns(title: str, rows: dict[str, Any]) -> None:
+    """A line a row, never folded: a path that is cut in two cannot be copied."""
+    width = max(map(len, rows))
+    out.print(Text(title, style="italic"))
     for name, value in rows.items():
-        table.add_row(name, str(value))
-    return table
+        out.print(Text.assemble((f"{name:<{width}}  ", "bold"), str(value)), soft_wrap=True)

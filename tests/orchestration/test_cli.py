@@ -96,7 +96,7 @@ def test_a_run_says_what_it_did(told: dict[str, Result]) -> None:
     assert result.exit_code == 0, result.stderr
     assert "tiny: done" in result.stdout
     for said in ("192 read", "3 trained", "version 1", "evaluation.html", "make ui"):
-        assert said in " ".join(result.stdout.split()).replace(". html", ".html"), result.stdout
+        assert said in result.stdout
 
 
 def test_the_status_after_a_run_has_the_same_keys_and_the_numbers(told: dict[str, Result]) -> None:
