@@ -1,6 +1,6 @@
 """Wall time and peak memory of `fleet run` on a fresh lake, and the time to load the definitions.
 
-    .venv/bin/python benchmarks/weekly_cycle.py fleet.yaml [other.yaml ...] --json figures.json
+    .venv/bin/python -m benchmarks.weekly_cycle fleet.yaml [other.yaml ...] --json figures.json
 
 Each configuration is run twice in a lake and a Dagster home of its own, which are thrown away: the first run does
 everything, the second finds nothing new. Memory is the sum over the process and its children (JVM, workers), sampled
@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from benchmarks.processes import family, resident_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 FLEET = Path(sys.executable).with_name("fleet")
@@ -82,29 +84,11 @@ def _timed(command: list[str], environment: dict[str, str]) -> dict[str, float]:
     started, peak = time.monotonic(), 0
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None:
-        peak = max(peak, sum(_bytes(pid) for pid in _family(process.pid)))
+        peak = max(peak, sum(map(resident_bytes, family(process.pid))))
         time.sleep(0.5)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
     return {"seconds": round(time.monotonic() - started, 1), "peak MiB": round(peak / 2**20)}
-
-
-def _family(pid: int) -> list[int]:
-    try:
-        children = [int(c) for t in Path(f"/proc/{pid}/task").iterdir() for c in (t / "children").read_text().split()]
-    except OSError:
-        return []
-    return [pid, *(descendant for child in children for descendant in _family(child))]
-
-
-def _bytes(pid: int) -> int:
-    for file, field in (("smaps_rollup", "Pss:"), ("status", "VmRSS:")):
-        try:
-            lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
-        except OSError:
-            continue
-        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), 0)
-    return 0
 
 
 def _load_seconds() -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -35,16 +35,18 @@ out, err = Console(), Console(stderr=True)
 def run(
     config: Config = DEFAULT_CONFIG,
     segment: Annotated[list[str] | None, typer.Option(help='Train just this one, such as "a|b"; repeatable.')] = None,
+    force: Annotated[bool, typer.Option(help="Train also what has a model of the same rows and recipe.")] = False,
 ) -> None:
     """Runs the weekly cycle: what changed is retrained, judged, promoted if not worse, and forecast."""
     with _mistakes_shown():
         settings = _settings(config)
         _refuse_parameters(settings)
         with _instance() as instance:
-            result = _execute(settings, instance, segment)
+            before = _commits(settings)
+            result = _execute(settings, instance, {"segments": segment or None, "force": force})
             problems = _input_problems(result)
             if problems:
-                _stop(problems)
+                _stop(problems, [name for name, version in _commits(settings).items() if version != before[name]])
             if not result.success:
                 _show_failure(result)
                 raise typer.Exit(FAILED)
@@ -132,21 +134,21 @@ def _instance() -> Iterator[DagsterInstance]:
         yield instance
 
 
-def _execute(settings: Settings, instance: DagsterInstance, segments: list[str] | None) -> ExecuteJobResult:
+def _execute(settings: Settings, instance: DagsterInstance, training: dict[str, Any]) -> ExecuteJobResult:
     from dagster import execute_job
     from dagster._core.definitions.reconstruct import ReconstructableRepository
 
     from assets.models.asset import SEGMENT_MODELS
+    from orchestration.dead_runs import PROCESS_TAG, fail_dead_runs, process_tag
     from orchestration.jobs import WEEKLY_CYCLE
 
     repository = ReconstructableRepository.for_module("orchestration.definitions", "defs", str(REPOSITORY_ROOT))
     run_config: dict[str, Any] = {"loggers": {"terminal": {"config": "INFO"}}}
-    if segments:
-        run_config["ops"] = {f"{settings.name}__{SEGMENT_MODELS}": {"config": {"segments": segments}}}
+    run_config["ops"] = {f"{settings.name}__{SEGMENT_MODELS}": {"config": training}}
+    fail_dead_runs(instance)
     job = repository.get_reconstructable_job(WEEKLY_CYCLE)
-    return execute_job(
-        job, instance=instance, run_config=run_config, raise_on_error=False, tags={"fleet": settings.name}
-    )
+    tags = {"fleet": settings.name, PROCESS_TAG: process_tag()}
+    return execute_job(job, instance=instance, run_config=run_config, raise_on_error=False, tags=tags)
 
 
 def _input_problems(result: ExecuteJobResult) -> list[str]:
@@ -175,9 +177,19 @@ def _mistakes_shown() -> Iterator[None]:
         _stop([str(problem) for problem in error.problems])
 
 
-def _stop(problems: list[str]) -> NoReturn:
+def _commits(settings: Settings) -> dict[str, int | None]:
+    """Version of each table whose commit may come before a mistake is found."""
+    from assets.features.publish import FEATURES
+    from assets.raw.ingest import RAW
+    from resources.lake import Lake
+
+    return {name: Lake(uri=settings.lake).table(name).version() for name in (RAW, FEATURES)}
+
+
+def _stop(problems: list[str], committed: Sequence[str] = ()) -> NoReturn:
     noun = "problem" if len(problems) == 1 else "problems"
-    err.print(f"{len(problems)} {noun} with configuration or input; nothing was changed:", style="red")
+    changed = f"new in the lake: {', '.join(committed)}; the rest is as it was" if committed else "nothing was changed"
+    err.print(f"{len(problems)} {noun} with configuration or input; {changed}:", style="red")
     for problem in problems:
         err.print(f"  - {problem}", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(WRONG_INPUT)

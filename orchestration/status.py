@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
+
+import pyarrow.compute as pc
 
 from assets.evaluation.incumbent import Champion, published_champion
 from assets.evaluation.judge import EVALUATION, latest_evaluation
 from assets.features.publish import FEATURES
 from assets.forecasts.publish import FORECASTS
+from assets.models.line import FAILED, SKIPPED, TRAINED
 from resources.lake import Lake
 from resources.mlflow import Mlflow
 
-CANDIDATES = ("challenger", "incumbent", "baseline", "served")
+CANDIDATES = ("challenger", "incumbent", "baseline", "served", "fleet")
 
 
 def fleet_status(lake: Lake, mlflow: Mlflow) -> dict[str, Any]:
@@ -33,9 +35,11 @@ def _rows(lake: Lake) -> dict[str, Any]:
 
 def _segments(lake: Lake) -> dict[str, int]:
     found = lake.table(FEATURES).record().get("segments", 0)
-    listed = lake.table(EVALUATION).arrow(["status"])["status"].to_pylist() if lake.table(EVALUATION).exists() else []
-    counts = Counter(listed)
-    return {"found": found, **{status: counts[status] for status in ("trained", "skipped", "failed")}}
+    counts: dict[str, int] = {}
+    if lake.table(EVALUATION).exists():
+        counted = pc.value_counts(lake.table(EVALUATION).arrow(["status"])["status"]).to_pylist()
+        counts = {row["values"]: row["counts"] for row in counted}
+    return {"found": found, **{status: counts.get(status, 0) for status in (TRAINED, SKIPPED, FAILED)}}
 
 
 def _champion(champion: Champion | None) -> dict[str, Any]:

@@ -199,15 +199,19 @@ class Lake(ConfigurableResource):
 
     uri: str
 
+    @property
+    def root(self) -> str:
+        """The lake's folder or bucket; a plain path where it is local."""
+        root = unquote(self.uri.removeprefix("file://")) if self.uri.startswith("file://") else self.uri
+        return root.rstrip("/")
+
     def table(self, name: str) -> Table:
         """The committed table `name`, which need not exist yet."""
         return Table(self.path(name))
 
     def path(self, name: str) -> str:
         """URI of a single file in the lake; a plain path where the lake is a local folder."""
-        uri = self.uri
-        root = unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri
-        return f"{root.rstrip('/')}/{name}"
+        return f"{self.root}/{name}"
 
     def write_file(self, name: str, content: bytes) -> str:
         """Writes a file as a whole (temporary name, then move) and gives its URI."""

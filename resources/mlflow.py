@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION = "champion"
+TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
 
 
@@ -72,8 +74,9 @@ class Mlflow(ConfigurableResource):
         folder = Path(self.tracking_uri.removeprefix(SQLITE)).parent
         if embedded:
             folder.mkdir(parents=True, exist_ok=True)
-        set_tracking_uri(self.tracking_uri)
-        set_registry_uri(self.tracking_uri)
+        with _exported_uri_kept():
+            set_tracking_uri(self.tracking_uri)
+            set_registry_uri(self.tracking_uri)
         client = MlflowClient(self.tracking_uri)
         if client.get_experiment_by_name(self.experiment) is None:
             artifacts = str(folder / "artifacts") if embedded else None
@@ -105,6 +108,18 @@ class Mlflow(ConfigurableResource):
             experiment = self.run().experiment.experiment_id
             return f"{self.tracking_uri}/#/experiments/{experiment}/runs/{run_id}"
         return f"{self.tracking_uri} run {run_id}"
+
+
+@contextmanager
+def _exported_uri_kept() -> Iterator[None]:
+    """MLflow exports the store it is told to use; what the user exported is the settings' to read, for any fleet."""
+    exported = os.environ.get(TRACKING_VARIABLE)
+    try:
+        yield
+    finally:
+        os.environ.pop(TRACKING_VARIABLE, None)
+        if exported is not None:
+            os.environ[TRACKING_VARIABLE] = exported
 
 
 @failure_hook(required_resource_keys={"mlflow"})

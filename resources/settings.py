@@ -128,6 +128,21 @@ class Model(_Section):
     seed: int = 0
 
 
+class FleetModel(_Section):
+    """The fleet-wide model, on at most so many rows, for segments without a model that has proven itself."""
+
+    enabled: bool = True
+    rows: Annotated[int, Field(ge=1_000)] = 500_000
+
+
+class Failures(_Section):
+    """What happens to a segment whose training fails: seconds and retries it gets; the share that blocks promotion."""
+
+    tolerated: Annotated[float, Field(ge=0, le=1)] = 0.05
+    time_limit: Annotated[float, Field(gt=0)] = 900.0
+    retries: Annotated[int, Field(ge=0, le=10)] = 1
+
+
 class Evaluation(_Section):
     """How models are judged; periods are those of `frequency`."""
 
@@ -169,6 +184,8 @@ class Settings(_Section):
     horizon: Positive | None = None
     features: Features = Features()
     model: Model = Model()
+    fleet_model: FleetModel = FleetModel()
+    failures: Failures = Failures()
     evaluation: Evaluation = Evaluation()
     forecasts: Forecasts = Forecasts()
     schedule: Schedule = Schedule()

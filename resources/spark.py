@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 JAVA_NEEDED = 17
+MOST_THREADS = 8
 QUIET_LOG = Path(__file__).with_name("log4j2.properties")
 
 
 class Spark(ConfigurableResource):
     """The Spark session of a run; the embedded default is `local[*]` in this process."""
 
-    master: str = "local[*]"
+    master: str = "local[*,4]"
     memory: str = "4g"
     conf: dict[str, str] = Field(default_factory=dict)
 
@@ -43,6 +44,13 @@ class Spark(ConfigurableResource):
         session.sparkContext.setLogLevel("ERROR")
         _silence_query_errors()
         return session
+
+    def threads(self) -> int:
+        """Threads that work which runs alone, or is much larger than the rest, may use: an executor's cores."""
+        context = self.session().sparkContext
+        local = context.master.startswith("local")
+        cores = context.defaultParallelism if local else int(context.getConf().get("spark.executor.cores", "1"))
+        return max(1, min(cores, MOST_THREADS))
 
     def _settings(self) -> dict[str, str]:
         return {

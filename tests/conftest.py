@@ -33,7 +33,7 @@ MakeFleet = Callable[..., Fleet]
 def spark() -> Spark:
     """The one Spark session of a test run: two cores, few partitions."""
     conf = {"spark.sql.shuffle.partitions": "2", "spark.default.parallelism": "2"}
-    return Spark(master="local[2]", memory="2g", conf=conf)
+    return Spark(master="local[2,4]", memory="2g", conf=conf)
 
 
 @pytest.fixture

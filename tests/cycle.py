@@ -121,6 +121,7 @@ def minimal() -> dict[str, Any]:
             "calendar": ["day_of_week"],
         },
         "model": {"rounds": 30, "params": {"min_data_in_leaf": 3}},
+        "fleet_model": {"enabled": False},
         "evaluation": {"holdout": HORIZON, "season": SEASON, "minimum_history": 20},
         "lake": "lake",
     }

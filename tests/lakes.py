@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from assets.features.publish import FeatureSet, current_features, current_recipe, publish_features
-from assets.models.store import Training
+from assets.models.shard import BOOSTERS, boosters
+from assets.models.store import Training, listing_of
 from assets.models.train import train_fleet
 from assets.raw.ingest import ingest
 from assets.raw.recipe import Recipe
 from resources.spark import Spark
 from tests.cycle import HORIZON, House, house, minimal, sales
+
+if TYPE_CHECKING:
+    from lightgbm import Booster
 
 GOOD = ["shop 0", "shop 1", "shop 2"]
 SKIPPED = {"short": "too short", "constant": "constant label", "empty": "all labels null"}
@@ -61,11 +67,55 @@ def built(home: House) -> tuple[FeatureSet, Recipe]:
     return current_features(home.lake), current_recipe(home.lake, home.spark, home.settings)
 
 
-def train(home: House, segments: list[str] | None = None) -> Trained:
+def train(home: House, segments: list[str] | None = None, **options: Any) -> Trained:
     """Features and a training of a house as its table and settings are now."""
     features, recipe = built(home)
-    training, _ = train_fleet(home.lake, home.spark, features, recipe, segments)
+    training, _ = train_fleet(home.lake, home.spark, features, recipe, segments, **options)
     return Trained(home, features, recipe, training)
+
+
+def again(made: Trained, segments: list[str] | None = None, **options: Any) -> Trained:
+    """Another training of the same features and recipe."""
+    home = made.home
+    training, _ = train_fleet(home.lake, home.spark, made.features, made.recipe, segments, **options)
+    return Trained(home, made.features, made.recipe, training)
+
+
+def listed(made: Trained) -> dict[str, dict[str, Any]]:
+    """The listing's rows by segment; each segment once."""
+    rows = listing_of(made.home.lake, made.training).to_pylist()
+    assert len({row["segment"] for row in rows}) == len(rows)
+    return {row["segment"]: row for row in rows}
+
+
+def loaded(made: Trained, fit: str) -> dict[str, Booster]:
+    """Each segment's `served` or `judged` booster."""
+    found = list(boosters(made.home.lake.root, listing_of(made.home.lake, made.training), fit))
+    assert len({key for key, _ in found}) == len(found)
+    return dict(found)
+
+
+def packed_models(made: Trained, fit: str) -> dict[str, bytes]:
+    """Each segment's packed model, letter by letter as it lies in the shard that the listing names."""
+    found = {}
+    for key, row in listed(made).items():
+        if row["shard"]:
+            rows = pq.read_table(f"{made.home.lake.root}/{row['shard']}").to_pylist()
+            (found[key],) = [each[fit] for each in rows if each["segment"] == key]
+    return found
+
+
+def shard_files(home: House) -> set[str]:
+    """Every file below the folder of shards, hidden ones too, relative to the lake."""
+    root = home.folder / "lake"
+    return {path.relative_to(root).as_posix() for path in (root / BOOSTERS).rglob("*") if path.is_file()}
+
+
+def pickled_by_value(name: str) -> None:
+    """Lets Spark workers, which cannot import test modules, run functions of the module of this name."""
+    from pyspark import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[name])
 
 
 _made: dict[str, Trained] = {}

@@ -20,7 +20,7 @@ from assets.code_version import code_version
 from assets.evaluation.incumbent import CHAMPIONS, Champion, published_champion
 from assets.evaluation.judge import EVALUATION, Evaluation, latest_evaluation
 from assets.evaluation.report import segment_errors, totals_plot, worst_segments
-from assets.presentation import BLUE, GREY, ORANGE, column_schema, new_figure, plot, table
+from assets.presentation import BLUE, GREEN, ORANGE, column_schema, new_figure, plot, table
 from resources.lake import Lake
 from resources.mlflow import Mlflow
 from resources.settings import Settings
@@ -51,7 +51,7 @@ def champions_asset(settings: Settings) -> AssetsDefinition:
         judged = latest_evaluation(lake)
         assert judged is not None, "evaluation comes first"
         serving = published_champion(lake, mlflow)
-        decision = decide(judged.record)
+        decision = decide(judged.record, settings.failures.tolerated)
         outcome = PROMOTED if decision.promote else REFUSED
         if serving is not None and serving.tags.get("evaluation") == judged.digest:
             outcome = UNCHANGED
@@ -83,7 +83,9 @@ def _metadata(
         "version": serving.version,
         "dagster/row_count": len(serving.listing),
         "segments": len(serving.listing),
-        "served by model": int(pc.sum(pc.equal(serving.listing["chosen"], "segment")).as_py() or 0),
+        "served by": MetadataValue.json(
+            {row["values"]: row["counts"] for row in pc.value_counts(serving.listing["chosen"]).to_pylist()}
+        ),
         "trained through": serving.tags["trained_through"],
         "snapshot": serving.tags["raw_digest"],
         "training": serving.tags["training"],
@@ -97,9 +99,9 @@ def _serving_plot(serving: Champion) -> "Figure":
     figure, axes = new_figure(f"Who serves in version {serving.version}", 6.2, 2.2)
     frame: pd.DataFrame = serving.listing.select(["chosen", "status"]).to_pandas()
     groups = {
-        "model": int((frame["chosen"] == "segment").sum()),
-        "baseline, it won the fold": int(((frame["chosen"] == "baseline") & (frame["status"] == "trained")).sum()),
-        "baseline, no model": int((frame["status"] != "trained").sum()),
+        "its own model": int((frame["chosen"] == "segment").sum()),
+        "the fleet-wide model": int((frame["chosen"] == "fleet").sum()),
+        "the baseline": int((frame["chosen"] == "baseline").sum()),
     }
-    axes.barh(list(groups)[::-1], list(groups.values())[::-1], color=[GREY, ORANGE, BLUE])
+    axes.barh(list(groups)[::-1], list(groups.values())[::-1], color=[ORANGE, GREEN, BLUE])
     return figure

@@ -6,7 +6,7 @@ from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity,
 from assets.champions.gate import decide
 from assets.evaluation.incumbent import CHAMPIONS, published_champion
 from assets.evaluation.judge import latest_evaluation
-from assets.models.store import MODELS
+from assets.models.shard import missing_shards
 from resources.lake import Lake
 from resources.mlflow import Mlflow
 from resources.settings import Settings
@@ -20,7 +20,7 @@ def champions_checks(settings: Settings) -> list[AssetChecksDefinition]:
     def gate(lake: Lake) -> AssetCheckResult:
         judged = latest_evaluation(lake)
         assert judged is not None, "the check runs after an evaluation"
-        decision = decide(judged.record)
+        decision = decide(judged.record, settings.failures.tolerated)
         # a refusal is the gate at work: what served before goes on serving, forecasts are still made
         severity, metadata = AssetCheckSeverity.WARN, {"reasons": list(decision.reasons)}
         return AssetCheckResult(passed=decision.promote, severity=severity, metadata=metadata)
@@ -30,10 +30,8 @@ def champions_checks(settings: Settings) -> list[AssetChecksDefinition]:
         serving = published_champion(lake, mlflow)
         if serving is None:
             return AssetCheckResult(passed=True, metadata={"version": "none: the baseline serves"})
-        table = lake.table(MODELS)
-        present = {file.removeprefix(f"{table.uri}/") for file in table.files()}
         used = serving.listing.filter(pc.equal(serving.listing["chosen"], "segment"))["shard"]
-        lost = sorted(set(used.unique().to_pylist()) - present)
+        lost = missing_shards(lake.root, used.unique().to_pylist())
         segments = serving.listing["segment"]
         passed = not lost and len(segments) == len(segments.unique())
         return AssetCheckResult(passed=passed, metadata={"segments": len(segments), "lost shards": lost[:10]})

@@ -14,10 +14,11 @@ class Decision:
     reasons: tuple[str, ...]
 
 
-def decide(evaluation: dict[str, Any]) -> Decision:
+def decide(evaluation: dict[str, Any], failures_tolerated: float) -> Decision:
     """Promotes unless the holdout says that the fleet is worse, in total, than the incumbent or the baseline.
 
-    Judged is what would serve: each segment's model or baseline as chosen on the fold before the holdout.
+    More failed segments than `failures_tolerated` (a share) refuse it as well. Judged is what would serve: who was
+    chosen for each segment on the fold before the holdout.
     """
     sums, errors, metric = evaluation["compared"], evaluation["errors"], evaluation["metric"]
     if not evaluation["rows"]:
@@ -27,6 +28,9 @@ def decide(evaluation: dict[str, Any]) -> Decision:
         for rival in ("incumbent", "baseline")
         if sums.get(rival) is not None and not sums["served"] <= sums[rival]  # so that what is no number is worse
     ]
+    failed, segments = evaluation["failed"], evaluation["segments"]
+    if failed > failures_tolerated * segments:
+        worse.append(f"{failed:,} of {segments:,} segments failed, more than {failures_tolerated:.1%} are tolerated")
     if worse:
         return Decision(False, tuple(worse))
     return Decision(True, (f"{metric} {_shown(errors['served'])} is not worse than incumbent and baseline",))

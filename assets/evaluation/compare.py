@@ -1,10 +1,10 @@
-"""Candidates on the same holdout rows: challenger, served, incumbent and baseline, judged by Spark workers."""
+"""Candidates on the same holdout rows: challenger, served, fleet-wide, incumbent, baseline, judged by Spark workers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 from assets.models.baseline import origins_of, seasonal_naive
 from assets.models.bucket import Bucket, SegmentRows, read_bucket
 from assets.models.error_sums import SUMS, error_sums
-from assets.models.fit import predict
-from assets.models.shard import SEGMENT_MODEL
-from assets.models.store import ShardPart, boosters
+from assets.models.fleet_model import JUDGED as JUDGED_FIT
+from assets.models.fleet_model import identity_columns
+from assets.models.line import FLEET_MODEL, SEGMENT_MODEL
+from assets.models.predictions import Candidate, Targets, candidate_predictions
+from assets.models.segment import CutOffs
+from assets.models.store import TRAINING
 from assets.raw.recipe import Recipe
 
-if TYPE_CHECKING:
-    from lightgbm import Booster
-
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-CANDIDATES = ("challenger", "served", "incumbent", "baseline")
+CANDIDATES = ("challenger", "served", "fleet", "incumbent", "baseline")
 JUDGED = pa.schema(
     [
         ("segment", pa.string()),
@@ -35,50 +34,46 @@ JUDGED = pa.schema(
 
 
 @dataclass(frozen=True)
-class ModelGroup:
-    """Models of one recipe in one bucket, with the feature files that fit the recipe."""
-
-    recipe: Recipe
-    files: tuple[str, ...]
-    parts: tuple[ShardPart, ...]
-
-
-@dataclass(frozen=True)
 class JudgeTask:
-    """One bucket to judge. `chosen` and `incumbent_chosen`: segments that a model serves, not the baseline."""
+    """One bucket to judge, and its feature files."""
 
     bucket: int
     files: tuple[str, ...]
-    challenger: tuple[ModelGroup, ...]
-    chosen: frozenset[str]
-    incumbent: tuple[ModelGroup, ...] | None
-    incumbent_chosen: frozenset[str]
 
 
-def judge_bucket(task: JudgeTask, recipe: Recipe, last: int, otherwise: float) -> Iterator[dict[str, Any]]:
+def judge_bucket(
+    task: JudgeTask,
+    recipe: Recipe,
+    cut_offs: CutOffs,
+    otherwise: float,
+    challenger: Candidate,
+    incumbent: Candidate | None,
+) -> Iterator[dict[str, Any]]:
     """Error sums (see `JUDGED`) of every candidate over each segment's labelled holdout rows.
 
-    The holdout is the fleet's last `recipe.holdout` periods, up to `last`: the same rows for all. Models are judged by
-    their twins, which never saw a row of it. `otherwise` is the baseline of a segment nothing was known of.
+    The holdout is what lies after `cut_offs.holdout`: the same rows for all. Models are judged by their twins, which
+    never saw a row of it. `otherwise` is the baseline of a segment nothing was known of. Without a model of its own the
+    challenger is the baseline.
     """
-    bucket, after = read_bucket(task.files, recipe), last - recipe.holdout
-    challenger = _twins(task.challenger, bucket, task.files, recipe, last)
-    incumbent = _twins(task.incumbent or (), bucket, task.files, recipe, last)
-    for rows in bucket.segments():
-        inside = rows.between(after, last)
-        labels, targets = rows.labels[inside], rows.periods[inside]
-        origins = origins_of(targets, after, recipe.horizon)
-        history = rows.periods <= last
-        naive = seasonal_naive(rows.periods[history], rows.labels[history], targets, origins, recipe.season, otherwise)
-        new, old = (or_baseline(twins.get(rows.key), naive) for twins in (challenger, incumbent))
-        forecasts = {
-            "challenger": new,
-            "served": new if rows.key in task.chosen else naive,
-            "baseline": naive,
-        }
-        if task.incumbent is not None:
-            forecasts["incumbent"] = old if rows.key in task.incumbent_chosen else naive
-        yield _sums(rows.key, labels, forecasts)
+    bucket = read_bucket(task.files, recipe, identity_columns(recipe))
+    segments = list(bucket.segments())
+    insides = [rows.between(cut_offs.holdout, cut_offs.last) for rows in segments]
+    targets = {rows.key: rows.periods[inside] for rows, inside in zip(segments, insides, strict=True)}
+    new = _twins(challenger, bucket, task.bucket, recipe, targets, only_chosen=False)
+    old = _twins(incumbent, bucket, task.bucket, recipe, targets, only_chosen=True) if incumbent else {}
+    serves = _who_serves(challenger, task.bucket)
+    has_fleet = any(group.fleet_file for group in challenger.groups)
+    for rows, inside in zip(segments, insides, strict=True):
+        naive = _baseline(rows, targets[rows.key], recipe, cut_offs, otherwise)
+        own, fleet = (or_baseline(new.get((rows.key, model)), naive) for model in (SEGMENT_MODEL, FLEET_MODEL))
+        served = {SEGMENT_MODEL: own, FLEET_MODEL: fleet}.get(serves.get(rows.key, ""), naive)
+        forecasts = {"challenger": own, "served": served, "baseline": naive}
+        if has_fleet:
+            forecasts["fleet"] = fleet
+        if incumbent is not None:
+            found = [old[rows.key, model] for model in (SEGMENT_MODEL, FLEET_MODEL) if (rows.key, model) in old]
+            forecasts["incumbent"] = or_baseline(found[0] if found else None, naive)
+        yield _sums(rows.key, rows.labels[inside], forecasts)
 
 
 def or_baseline(predicted: Floats | None, naive: Floats) -> Floats:
@@ -86,46 +81,30 @@ def or_baseline(predicted: Floats | None, naive: Floats) -> Floats:
     return naive if predicted is None else np.where(np.isfinite(predicted), predicted, naive)
 
 
-def _sums(key: str, labels: Floats, forecasts: Mapping[str, Floats]) -> dict[str, Any]:
-    sums: dict[str, Any] = {
-        "segment": key,
-        "count": len(labels),
-        "label_absolute": float(np.abs(labels).sum()),
-    }
-    for candidate, forecast in forecasts.items():
-        sums |= error_sums(labels, forecast, candidate)
-    return sums
-
-
 def _twins(
-    groups: tuple[ModelGroup, ...], bucket: Bucket, files: tuple[str, ...], recipe: Recipe, last: int
-) -> dict[str, Floats]:
-    """Predictions of the judged twins for the labelled holdout rows of the bucket, by segment."""
-    wanted = {rows.key: rows for rows in bucket.segments()} if groups else {}
-    after = last - recipe.holdout
-    found: dict[str, Floats] = {}
-    for group in groups:
-        own = (
-            bucket
-            if group.files == files and group.recipe.shapes_like(recipe)
-            else read_bucket(group.files, group.recipe)
-        )
-        by_key = {rows.key: rows for rows in own.segments()}
-        for key, booster in boosters(group.parts, "judged"):
-            if key in wanted and key in by_key:
-                targets = wanted[key].periods[wanted[key].between(after, last)]
-                found[key] = predictions_at(booster, by_key[key], targets, group.recipe)
-    return found
+    candidate: Candidate, bucket: Bucket, number: int, recipe: Recipe, targets: Targets, *, only_chosen: bool
+) -> dict[tuple[str, str], Floats]:
+    found = candidate_predictions(candidate, bucket, number, recipe, targets, JUDGED_FIT, only_chosen=only_chosen)
+    return {(key, model): predicted for key, model, predicted in found}
 
 
-def predictions_at(booster: Booster, own: SegmentRows, targets: Ints, recipe: Recipe) -> Floats:
-    """A booster's prediction for each period; NaN where its recipe has no row of features for one."""
-    x, there = own.at(targets)
-    return np.where(there, predict(booster, x, recipe.model), np.nan)
+def _who_serves(candidate: Candidate, bucket: int) -> dict[str, str]:
+    """What was chosen for each of a bucket's segments whose training can be used."""
+    places, usable = candidate.places(bucket, []), {group.training for group in candidate.groups}
+    rows = zip(places["segment"].to_pylist(), places["chosen"].to_pylist(), places[TRAINING].to_pylist(), strict=True)
+    return {key: chosen for key, chosen, training in rows if training in usable}
 
 
-def chosen_segments(listing: pa.Table) -> frozenset[str]:
-    """The segments of a listing that their own model serves."""
-    import pyarrow.compute as pc
+def _baseline(
+    rows: SegmentRows, targets: NDArray[np.int64], recipe: Recipe, cut_offs: CutOffs, otherwise: float
+) -> Floats:
+    history = rows.periods <= cut_offs.last
+    origins = origins_of(targets, cut_offs.holdout, recipe.horizon)
+    return seasonal_naive(rows.periods[history], rows.labels[history], targets, origins, recipe.season, otherwise)
 
-    return frozenset(listing.filter(pc.equal(listing["chosen"], SEGMENT_MODEL))["segment"].to_pylist())
+
+def _sums(key: str, labels: Floats, forecasts: Mapping[str, Floats]) -> dict[str, Any]:
+    scale = {"segment": key, "count": len(labels), "label_absolute": float(np.abs(labels).sum())}
+    for candidate, forecast in forecasts.items():
+        scale |= error_sums(labels, forecast, candidate)
+    return scale

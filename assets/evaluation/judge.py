@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,14 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.code_version import code_version, version_of
-from assets.evaluation.compare import JUDGED, JudgeTask, ModelGroup, chosen_segments, judge_bucket
+from assets.evaluation.compare import CANDIDATES, JUDGED, JudgeTask, judge_bucket
 from assets.evaluation.incumbent import Champion, answers, recipes_of
 from assets.features.publish import SEGMENTS, FeatureSet
 from assets.features.rebuild import BucketFiles, committed_files, files_for
 from assets.models.error_sums import metric_of, totals
-from assets.models.shard import BASELINE, SKIPPED
+from assets.models.line import FAILED, SKIPPED
+from assets.models.predictions import Candidate, ModelGroup
+from assets.models.segment import CutOffs
 from assets.models.spread import spread
-from assets.models.store import LISTING, Training, listing_of, shards_by_bucket, trainings
+from assets.models.store import LISTING, TRAINING, Training, listing_of, shared_listing, trainings
 from assets.raw.parse import KEY, PERIOD
 from assets.raw.recipe import Recipe
 from resources.lake import Lake
@@ -27,7 +30,9 @@ from resources.settings import Settings
 from resources.spark import Spark, quoted
 
 EVALUATION = "evaluation"
-CODE_VERSION = code_version("assets.evaluation.compare", "assets.models.error_sums", "assets.models.baseline")
+CODE_VERSION = code_version(
+    "assets.evaluation.compare", "assets.models.predictions", "assets.models.error_sums", "assets.models.baseline"
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def _still_holds(last: Evaluation, champion: Champion | None) -> bool:
 
 
 def challenger_listing(lake: Lake, features: FeatureSet, training: Training, champion: Champion | None) -> pa.Table:
-    """A row (see `LISTING`) for every segment: as just trained, else as the champion has it, else by baseline."""
+    """A row (see `LISTING`) for every segment: as just trained, else as the champion has it, else without a model."""
     fresh = listing_of(lake, training)
     known = lake.table(SEGMENTS).arrow(columns=[KEY, "fleet_bucket"], version=features.record["segments_version"])
     parts = [fresh]
@@ -98,7 +103,8 @@ def challenger_listing(lake: Lake, features: FeatureSet, training: Training, cha
         "bucket": absent["fleet_bucket"].cast(pa.int32()),
         "status": pa.array([SKIPPED] * len(absent)),
         "reason": pa.array(["not trained yet"] * len(absent), pa.string()),
-        "chosen": pa.array([BASELINE] * len(absent), pa.string()),
+        "chosen": pa.array([training.serves_unproven] * len(absent), pa.string()),
+        TRAINING: pa.array([training.id] * len(absent), pa.string()),
     }
     blank = [rest.get(field.name, pa.nulls(len(absent), field.type)) for field in LISTING]
     return pa.concat_tables([listed, pa.Table.from_arrays(blank, schema=LISTING)])
@@ -130,52 +136,51 @@ def _judge(
     challenger: pa.Table,
     incumbent: Champion | None,
 ) -> pa.Table:
-    recipe, last = training.recipe, features.profile.last_period
-    files = committed_files(lake, features)
+    recipe, files = training.recipe, committed_files(lake, features)
+    cut_offs = CutOffs.of(recipe, features.profile.last_period)
     with ExitStack() as stack:
-        challengers = model_groups(stack, lake, spark, settings, features, challenger)
-        incumbents = model_groups(stack, lake, spark, settings, features, incumbent.listing) if incumbent else None
-        chosen = chosen_segments(challenger)
-        incumbent_chosen = chosen_segments(incumbent.listing) if incumbent else frozenset()
-        tasks = [
-            JudgeTask(
-                bucket,
-                own,
-                challengers.get(bucket, ()),
-                chosen,
-                None if incumbents is None else incumbents.get(bucket, ()),
-                incumbent_chosen,
-            )
-            for bucket, own in files.items()
-        ]
-        mean = fleet_mean(spark, files, recipe.label, last - recipe.holdout)
-        work = partial(judge_bucket, recipe=recipe, last=last, otherwise=mean)
-        return spread(spark, tasks, work, JUDGED)
+        work = partial(
+            judge_bucket,
+            recipe=recipe,
+            cut_offs=cut_offs,
+            otherwise=fleet_mean(spark, files, recipe.label, cut_offs.holdout),
+            challenger=stack.enter_context(candidate(lake, spark, settings, features, challenger)),
+            incumbent=stack.enter_context(candidate(lake, spark, settings, features, incumbent.listing))
+            if incumbent
+            else None,
+        )
+        return spread(spark, [JudgeTask(bucket, own) for bucket, own in files.items()], work, JUDGED)
 
 
-def model_groups(
-    stack: ExitStack, lake: Lake, spark: Spark, settings: Settings, features: FeatureSet, listing: pa.Table
-) -> dict[int, tuple[ModelGroup, ...]]:
-    """A listing's models by bucket, each with feature files that fit its recipe (kept while `stack` is open).
+@contextmanager
+def candidate(
+    lake: Lake,
+    spark: Spark,
+    settings: Settings,
+    features: FeatureSet,
+    listing: pa.Table,
+    unlisted: Training | None = None,
+) -> Iterator[Candidate]:
+    """A listing as workers use it, while the `with` block is open; `unlisted` serves segments it does not know.
 
     A training whose columns the table no longer has, or that answers another question, is left out: its segments fall
     back to the baseline.
     """
     question = features.recipe.problem_digest
     known = {key: past for key, past in trainings(lake).items() if past.recipe.problem_digest == question}
-    groups: dict[int, tuple[ModelGroup, ...]] = {}
-    for identity in sorted(key for key in listing["training"].unique().to_pylist() if key in known):
-        recipe = known[identity].recipe
-        try:
-            files: BucketFiles = stack.enter_context(files_for(lake, spark, settings, features, recipe))
-        except InputError:
-            continue
-        mine = listing.filter(pc.equal(listing["training"], identity))
-        for bucket, parts in shards_by_bucket(lake, mine).items():
-            if bucket in files:
-                group = ModelGroup(recipe, files[bucket], tuple(parts))
-                groups[bucket] = (*groups.get(bucket, ()), group)
-    return groups
+    used = {*listing[TRAINING].unique().to_pylist(), *([unlisted.id] if unlisted else [])}
+    with ExitStack() as stack:
+        groups = []
+        for identity in sorted(key for key in used if key in known):
+            recipe = known[identity].recipe
+            try:
+                files: BucketFiles = stack.enter_context(files_for(lake, spark, settings, features, recipe))
+            except InputError:
+                continue
+            groups.append(ModelGroup(identity, recipe, files, known[identity].fleet_file))
+        shared = stack.enter_context(shared_listing(lake, listing))
+        rest = (unlisted.id, unlisted.serves_unproven) if unlisted else None
+        yield Candidate(lake.root, shared, tuple(groups), rest)
 
 
 def fleet_mean(spark: Spark, files: BucketFiles, label: str, through: int) -> float:
@@ -196,7 +201,7 @@ def _record(
     recipe, profile = training.recipe, features.profile
     calendar_times = recipe.calendar.times(profile.first_time, profile.last_label)
     summed = totals(table)
-    errors = {c: metric_of(recipe.metric, summed, c) for c in ("challenger", "incumbent", "baseline", "served")}
+    errors = {candidate: metric_of(recipe.metric, summed, candidate) for candidate in CANDIDATES}
     return {
         "digest": digest,
         "training": training.id,
@@ -204,6 +209,8 @@ def _record(
         "errors": errors,
         "bias": {c: metric_of("bias", summed, c) for c in errors},
         "rows": summed["count"],
+        "failed": pc.sum(pc.equal(table["status"], FAILED)).as_py() or 0,
+        "segments": len(table),
         "compared": _comparable_sums(recipe.metric, summed, bool(incumbent)),
         "incumbent_version": incumbent.version if incumbent else None,
         "incumbent_left_out": why_not,
@@ -228,7 +235,7 @@ def _record(
 def _comparable_sums(metric: str, summed: dict[str, float | None], has_incumbent: bool) -> dict[str, float | None]:
     """Sums that rank candidates on the same rows as the metric does, and exist where the metric does not."""
     kind = "squared" if metric == "rmse" else "absolute"
-    candidates = ["challenger", "served", "baseline", *(["incumbent"] if has_incumbent else [])]
+    candidates = ["challenger", "served", "fleet", "baseline", *(["incumbent"] if has_incumbent else [])]
     return {candidate: summed[f"{candidate}_{kind}"] for candidate in candidates}
 
 

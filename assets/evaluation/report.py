@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from assets.presentation import BLUE, GREY, ORANGE, new_figure, png
+from assets.presentation import BLUE, GREEN, GREY, ORANGE, new_figure, png
 from resources.lake import Lake
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SERVES = {"segment": BLUE, "fleet": GREEN, "baseline": ORANGE}
 WORST = 10
 WORST_IN_REPORT = 50
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 EXPLAINED = {
     "challenger": "the models just trained, in every segment that has one",
-    "served": "the challenger after choosing model or baseline per segment on the fold before the holdout",
+    "fleet": "the fleet-wide model just trained, in every segment",
+    "served": "the choice of model, fleet-wide model or baseline per segment, made on the fold before the holdout",
     "incumbent": "the fleet that has served until now",
     "baseline": "seasonal naive: the last season known at the forecast's origin",
 }
@@ -74,7 +76,7 @@ def scatter_plot(errors: pd.DataFrame) -> Figure:
     shown = errors[["baseline wape", "challenger wape", "serves"]].dropna()
     top = float(shown[["baseline wape", "challenger wape"]].quantile(0.98).max()) if len(shown) else 1.0
     top = top if top > 0 else 1.0
-    for serves, colour in (("segment", BLUE), ("baseline", ORANGE)):
+    for serves, colour in SERVES.items():
         part = shown[shown["serves"] == serves]
         x, y = (part[name].astype(float).clip(upper=top) for name in ("baseline wape", "challenger wape"))
         axes.scatter(x, y, s=10, alpha=0.55, color=colour, label=f"{serves} serves")
@@ -89,7 +91,7 @@ def totals_plot(record: dict[str, Any]) -> Figure:
     """Total error of each candidate."""
     figure, axes = new_figure(f"Total {record['metric']} on the holdout, lower is better", 6.2, 2.6)
     known = {name: error for name, error in record["errors"].items() if error is not None}
-    colours = {"served": BLUE, "challenger": BLUE, "incumbent": GREY, "baseline": ORANGE}
+    colours = {"served": BLUE, "challenger": BLUE, "fleet": GREEN, "incumbent": GREY, "baseline": ORANGE}
     axes.barh(list(known)[::-1], list(known.values())[::-1], color=[colours[name] for name in list(known)[::-1]])
     return figure
 
@@ -109,7 +111,7 @@ def write_report(lake: Lake, name: str, record: dict[str, Any], table: pa.Table,
         worst=worst_segments(errors, WORST_IN_REPORT).to_dict("records"),
         segments=len(table),
         judged=len(errors),
-        served_by_model=int((errors["serves"] == "segment").sum()),
+        serving={name: int((errors["serves"] == name).sum()) for name in SERVES},
         better=int((errors["error above baseline"] < 0).sum()),
         plots=[png(totals_plot(record)), png(scatter_plot(errors))],
     )

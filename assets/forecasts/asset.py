@@ -58,8 +58,7 @@ def _metadata(lake: Lake, published: Forecasts, features: FeatureSet) -> dict[st
     return {
         "dagster/row_count": record["rows"],
         "segments": record["segments"],
-        "rows by model": record["by_model"],
-        "rows by baseline": record["by_baseline"],
+        **{f"rows by {model}": rows for model, rows in record["by_model"].items()},
         "rows assumed": record["assumed"],
         "first": record["start"],
         "last": record["end"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,21 +11,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.code_version import code_version, version_of
-from assets.evaluation.compare import chosen_segments
 from assets.evaluation.incumbent import Champion
-from assets.evaluation.judge import fleet_mean, model_groups
+from assets.evaluation.judge import candidate, fleet_mean
 from assets.features.build import ASSUMED
 from assets.features.publish import FEATURES, FeatureSet, current_recipe
 from assets.features.rebuild import committed_files
 from assets.forecasts.score import WRITTEN, ScoreTask, forecast_table, score_bucket
+from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
 from assets.models.spread import spread
+from assets.models.store import trainings
 from assets.raw.parse import TIME
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark
 
 FORECASTS = "forecasts"
-CODE_VERSION = code_version("assets.forecasts.score", "assets.models.baseline")
+CODE_VERSION = code_version("assets.forecasts.score", "assets.models.predictions", "assets.models.baseline")
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,16 @@ def publish_forecasts(
     if table.record().get("digest") == digest:
         return Forecasts(table.version() or 0, table.record(), False)
     last, files = features.profile.last_period, committed_files(lake, features)
-    with ExitStack() as stack, table.staging() as staging:
-        groups = model_groups(stack, lake, spark, settings, features, champion.listing) if champion else {}
-        chosen = chosen_segments(champion.listing) if champion else frozenset()
-        tasks = [ScoreTask(bucket, own, groups.get(bucket, ()), chosen) for bucket, own in files.items()]
+    newest = trainings(lake).get(champion.tags["training"]) if champion else None
+    serving = candidate(lake, spark, settings, features, champion.listing, newest) if champion else nullcontext()
+    with serving as workers_champion, table.staging() as staging:
+        tasks = [ScoreTask(bucket, own) for bucket, own in files.items()]
         work = partial(
             score_bucket,
             recipe=recipe,
             last=last,
             otherwise=fleet_mean(spark, files, recipe.label, last),
+            champion=workers_champion,
             version=version,
             time_type=features.profile.time_type,
             folder=staging.uri,
@@ -76,14 +78,14 @@ def publish_forecasts(
 def _record(digest: str, features: FeatureSet, champion: Champion | None, written: pa.Table) -> dict[str, Any]:
     recipe, profile = features.recipe, features.profile
     ahead = recipe.calendar.times(profile.first_time, profile.last_label, recipe.horizon)[-recipe.horizon :]
-    rows, assumed, by_model = (pc.sum(written[name]).as_py() or 0 for name in ("rows", "assumed", "by_model"))
+    counted = {name: pc.sum(written[name]).as_py() or 0 for name in WRITTEN.names if name != "file"}
+    rows = counted["rows"]
     return {
         "digest": digest,
         "rows": rows,
         "segments": rows // recipe.horizon,
-        "assumed": assumed,
-        "by_model": by_model,
-        "by_baseline": rows - by_model,
+        "assumed": counted["assumed"],
+        "by_model": {name: counted[f"by_{name}"] for name in (SEGMENT_MODEL, FLEET_MODEL, BASELINE)},
         "start": ahead[0].isoformat(),
         "end": ahead[-1].isoformat(),
         "version": champion.version if champion else None,
@@ -105,6 +107,6 @@ def _schema(lake: Lake, features: FeatureSet) -> pa.Schema:
     wanted = pa.schema([schema.field(name) for name in (*recipe.segment, TIME, ASSUMED)])
     nothing = np.empty(0)
     table = forecast_table(
-        wanted.empty_table(), nothing, nothing.astype(bool), recipe, None, features.profile.time_type
+        wanted.empty_table(), nothing, nothing.astype(object), recipe, None, features.profile.time_type
     )
     return table.schema

@@ -12,28 +12,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from assets.evaluation.compare import ModelGroup, predictions_at
 from assets.features.build import ASSUMED
 from assets.models.baseline import seasonal_naive
-from assets.models.bucket import Bucket, SegmentRows, read_bucket
-from assets.models.shard import BASELINE, SEGMENT_MODEL
-from assets.models.store import boosters
+from assets.models.bucket import Bucket, read_bucket
+from assets.models.fleet_model import SERVED, identity_columns
+from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
+from assets.models.predictions import Candidate, candidate_predictions
 from assets.raw.parse import TIME
 from assets.raw.recipe import Recipe
 
 Floats = NDArray[np.float64]
 COLUMNS = ("forecast", "model", "version", "assumed")
-WRITTEN = pa.schema([("file", pa.string()), ("rows", pa.int64()), ("assumed", pa.int64()), ("by_model", pa.int64())])
+MODELS = np.array([BASELINE, SEGMENT_MODEL, FLEET_MODEL], dtype=object)
+WRITTEN = pa.schema(
+    [("file", pa.string()), ("rows", pa.int64()), ("assumed", pa.int64())]
+    + [(f"by_{model}", pa.int64()) for model in MODELS]
+)
 
 
 @dataclass(frozen=True)
 class ScoreTask:
-    """One bucket to forecast; `chosen`: segments that their model serves, not the baseline."""
+    """One bucket to forecast, and its feature files."""
 
     bucket: int
     files: tuple[str, ...]
-    groups: tuple[ModelGroup, ...]
-    chosen: frozenset[str]
 
 
 def score_bucket(
@@ -41,6 +43,7 @@ def score_bucket(
     recipe: Recipe,
     last: int,
     otherwise: float,
+    champion: Candidate | None,
     version: int | None,
     time_type: str,
     folder: str,
@@ -54,55 +57,55 @@ def score_bucket(
 
     from resources.lake import filesystem
 
-    bucket = read_bucket(task.files, recipe, also=[*recipe.segment, TIME, ASSUMED])
+    bucket = read_bucket(task.files, recipe, also=[*identity_columns(recipe), TIME, ASSUMED])
     future = bucket.periods > last
-    forecast, by_model = _forecasts(task, bucket, recipe, last, otherwise)
+    forecast, model = _forecasts(task, bucket, recipe, last, otherwise, champion)
     rows = bucket.table.filter(pa.array(future))
-    table = forecast_table(rows, forecast[future], by_model[future], recipe, version, time_type)
+    table = forecast_table(rows, forecast[future], MODELS[model[future]], recipe, version, time_type)
     if not len(table):
         return
     name = f"bucket-{task.bucket:05d}-{uuid.uuid4().hex}.parquet"
     system, path = filesystem(f"{folder}/{name}")
     system.create_dir(path.rsplit("/", 1)[0], recursive=True)
     pq.write_table(table, path, filesystem=system)
-    assumed = int(pc.sum(rows[ASSUMED]).as_py() or 0)
-    yield {"file": name, "rows": len(table), "assumed": assumed, "by_model": int(by_model[future].sum())}
+    counts = np.bincount(model[future], minlength=len(MODELS)).tolist()
+    by_model = {f"by_{name}": count for name, count in zip(MODELS, counts, strict=True)}
+    yield {"file": name, "rows": len(table), "assumed": int(pc.sum(rows[ASSUMED]).as_py() or 0), **by_model}
 
 
 def _forecasts(
-    task: ScoreTask, bucket: Bucket, recipe: Recipe, last: int, otherwise: float
-) -> tuple[Floats, NDArray[np.bool_]]:
-    forecast, by_model = np.full(len(bucket.periods), np.nan), np.zeros(len(bucket.periods), dtype=bool)
-    for rows in bucket.segments():
-        ahead = rows.periods > last
-        targets = rows.periods[ahead]
-        origins = np.full(len(targets), last)
-        naive = seasonal_naive(rows.periods[~ahead], rows.labels[~ahead], targets, origins, recipe.season, otherwise)
-        forecast[rows.first_row + np.flatnonzero(ahead)] = naive
-    for predicted, rows in _predictions(task, bucket, recipe, last):
-        usable = np.isfinite(predicted)
-        places = rows.first_row + np.flatnonzero(rows.periods > last)[usable]
-        forecast[places], by_model[places] = predicted[usable], True
-    return forecast, by_model
+    task: ScoreTask, bucket: Bucket, recipe: Recipe, last: int, otherwise: float, champion: Candidate | None
+) -> tuple[Floats, NDArray[np.int8]]:
+    """For each row of the bucket that lies ahead the forecast, and who made it (a place in `MODELS`)."""
+    forecast, made_by = np.full(len(bucket.periods), np.nan), np.zeros(len(bucket.periods), dtype=np.int8)
+    ahead = {rows.key: rows for rows in bucket.segments() if rows.periods[-1] > last}
+    targets = {key: rows.periods[rows.periods > last] for key, rows in ahead.items()}
+    if champion is not None:
+        found = candidate_predictions(champion, bucket, task.bucket, recipe, targets, SERVED, only_chosen=True)
+        for key, model, predicted in found:
+            places = _ahead(ahead[key].first_row, ahead[key].periods, last)
+            forecast[places] = np.where(np.isfinite(predicted), predicted, np.nan)
+            made_by[places] = np.where(np.isfinite(predicted), int(np.flatnonzero(model == MODELS)[0]), 0)
+    for key, rows in ahead.items():
+        places = _ahead(rows.first_row, rows.periods, last)
+        missing = np.isnan(forecast[places])
+        if missing.any():
+            known = rows.periods <= last
+            origins = np.full(len(places), last)
+            history = rows.periods[known], rows.labels[known]
+            naive = seasonal_naive(*history, targets[key], origins, recipe.season, otherwise)
+            forecast[places] = np.where(missing, naive, forecast[places])
+    return forecast, made_by
 
 
-def _predictions(task: ScoreTask, bucket: Bucket, recipe: Recipe, last: int) -> Iterator[tuple[Floats, SegmentRows]]:
-    """Predictions for the horizon of each segment that its model serves; NaN where its recipe does not reach."""
-    wanted = {rows.key: rows for rows in bucket.segments() if (rows.periods > last).any()}
-    for group in task.groups:
-        same = group.files == task.files and group.recipe.shapes_like(recipe)
-        own = bucket if same else read_bucket(group.files, group.recipe)
-        by_key = {rows.key: rows for rows in own.segments()}
-        for key, booster in boosters(group.parts, "served"):
-            if key in wanted and key in by_key and key in task.chosen:
-                targets = wanted[key].periods[wanted[key].periods > last]
-                yield predictions_at(booster, by_key[key], targets, group.recipe), wanted[key]
+def _ahead(first_row: int, periods: NDArray[np.int64], last: int) -> NDArray[np.int64]:
+    return first_row + np.flatnonzero(periods > last)
 
 
 def forecast_table(
     rows: pa.Table,
     forecast: Floats,
-    by_model: NDArray[np.bool_],
+    model: NDArray[np.object_],
     recipe: Recipe,
     version: int | None,
     time_type: str,
@@ -115,7 +118,7 @@ def forecast_table(
         times = pc.assume_timezone(times, "UTC")
     values = {
         "forecast": pa.array(forecast),
-        "model": pa.array(np.where(by_model, SEGMENT_MODEL, BASELINE)),
+        "model": pa.array(model, pa.string()),
         "version": pa.array([version] * len(rows), pa.int64()),
         "assumed": rows[ASSUMED],
     }

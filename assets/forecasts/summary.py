@@ -14,7 +14,7 @@ from assets.features.publish import SEGMENTS, FeatureSet
 from assets.features.rebuild import committed_files
 from assets.forecasts.publish import FORECASTS, Forecasts
 from assets.forecasts.score import output_name
-from assets.presentation import BLUE, GREY, ORANGE
+from assets.presentation import BLUE, GREEN, GREY, ORANGE
 from assets.raw.parse import KEY, PERIOD, TIME
 from assets.raw.recipe import Recipe
 from resources.lake import Lake, filesystem
@@ -34,7 +34,7 @@ def shown_segments(lake: Lake, features: FeatureSet) -> list[dict[str, object]]:
 
 
 def forecast_plot(lake: Lake, features: FeatureSet) -> Figure:
-    """History (grey) and forecast (blue: model, orange: baseline) of three segments."""
+    """History (grey) and forecast (blue: own model, green: fleet-wide one, orange: baseline) of three segments."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -45,7 +45,7 @@ def forecast_plot(lake: Lake, features: FeatureSet) -> Figure:
         history = _history(lake, features, segment)
         axes.plot(history[TIME], history[recipe.label], color=GREY, lw=1)
         ahead = _ahead(lake, recipe, segment)
-        for model, colour in (("segment", BLUE), ("baseline", ORANGE)):
+        for model, colour in (("segment", BLUE), ("fleet", GREEN), ("baseline", ORANGE)):
             part = ahead[ahead[output_name("model", recipe)] == model].sort_values(recipe.time)
             axes.plot(part[recipe.time], part[output_name("forecast", recipe)], color=colour, lw=1.4, label=model)
         axes.set_title(str(segment[KEY])[:80], loc="left", fontsize=10, parse_math=False)

@@ -1,9 +1,8 @@
 """`segment_models`: one LightGBM model a segment, trained by Spark workers; a segment is a partition."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from dagster import (
@@ -21,17 +20,22 @@ from dagster import (
 from pydantic import Field
 
 from assets.features.publish import FEATURES, current_features, current_recipe
-from assets.models.error_sums import SUMS
 from assets.models.events import record_materializations
 from assets.models.fit import parameter_problems
+from assets.models.run_record import (
+    fold_plot,
+    not_trained,
+    rate_plot,
+    slowest_segments,
+    work_by_worker,
+    worst_on_fold,
+)
 from assets.models.store import MODELS, Training, listing_of
 from assets.models.train import CODE_VERSION, train_fleet
 from assets.partitions import segments_partitions
 from assets.presentation import (
-    BLUE,
     column_schema,
     mistakes_explained,
-    new_figure,
     plot,
     previous_metadata,
     table,
@@ -41,11 +45,7 @@ from resources.problems import InputError
 from resources.settings import Settings
 from resources.spark import Spark
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 SEGMENT_MODELS = "segment_models"
-WORST = 10
 
 
 class TrainingConfig(Config):
@@ -54,6 +54,7 @@ class TrainingConfig(Config):
     segments: list[str] | None = Field(
         None, description="Partition keys to train, any set of them; by default every segment that changed."
     )
+    force: bool = Field(False, description="Train also what has a model of the same rows, parameters and code.")
 
 
 def models_asset(settings: Settings) -> AssetsDefinition:
@@ -84,10 +85,21 @@ def models_asset(settings: Settings) -> AssetsDefinition:
             if problems := parameter_problems(settings.model.model_dump()):
                 raise InputError(problems)
             features, recipe = current_features(lake), current_recipe(lake, spark, settings)
-            training, is_new = train_fleet(lake, spark, features, recipe, wanted, context.log.info)
+            training, is_new = train_fleet(
+                lake,
+                spark,
+                features,
+                recipe,
+                wanted,
+                context.log.info,
+                anew=config.force,
+                failures=settings.failures,
+            )
         listing = listing_of(lake, training)
         if is_new or not _is_recorded(context, training):
-            marked = record_materializations(context, listing, recipe.metric, training.id)
+            asked = wanted is not None or context.instance.get_latest_materialization_event(context.asset_key) is None
+            new = listing if asked else listing.filter(pc.invert(pc.fill_null(listing["reused"], False)))
+            marked = record_materializations(context, new, recipe.metric, training.id)
             context.log.info(f"segment_models: {marked:,} models, {_counted(training)}")
         else:
             context.log.info("segment_models: rows, recipe and code are those of the last training; nothing to train")
@@ -122,35 +134,21 @@ def _metadata(lake: Lake, training: Training, listing: pa.Table) -> dict[str, An
         "segments": len(frame),
         "dagster/row_count": len(frame),
         "not trained, by reason": MetadataValue.json(training.record["reasons"]),
-        "served by model": int(pc.sum(pc.equal(listing["chosen"], "segment")).as_py() or 0),
-        "training seconds": round(float(frame["seconds"].sum()), 1),
+        "trained anew": training.record["fitted"],
+        "fits": training.record["fits"],
+        "rows of models": training.record["rows"],
+        "bytes of models": training.record["bytes"],
+        "chosen on the fold": MetadataValue.json(frame["chosen"].value_counts().to_dict()),
+        "fleet-wide model": MetadataValue.json(training.record["fleet_model"]),
+        "seconds, by phase": MetadataValue.json(training.record["seconds"]),
+        "seconds, all workers together": round(float(frame["seconds"].sum()), 1),
         "recipe": MetadataValue.json(training.record["recipe"]),
         "dagster/column_schema": column_schema(listing.schema),
         "dagster/uri": MetadataValue.path(lake.table(MODELS).uri),
-        "worst on the fold": table(_worst(frame)),
-        "not trained": table(_not_trained(frame)),
-        "model against baseline on the fold": plot(_fold_plot(frame)),
+        "worst on the fold": table(worst_on_fold(frame)),
+        "not trained": table(not_trained(frame)),
+        "slowest": table(slowest_segments(frame)),
+        "by worker": table(work_by_worker(frame)),
+        "model against baseline on the fold": plot(fold_plot(frame)),
+        "models a second": plot(rate_plot(frame)),
     }
-
-
-def _worst(frame: pd.DataFrame) -> pd.DataFrame:
-    judged = frame[frame["fold_count"] > 0].copy()
-    scale = judged["fold_label_absolute"].where(judged["fold_label_absolute"] > 0)
-    judged["model wape"] = judged[f"fold_model_{SUMS[0]}"] / scale
-    judged["baseline wape"] = judged[f"fold_baseline_{SUMS[0]}"] / scale
-    columns = ["segment", "model wape", "baseline wape", "chosen", "rows", "trees", "seconds"]
-    return judged.sort_values("model wape", ascending=False)[columns].head(WORST)
-
-
-def _not_trained(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[frame["status"] != "trained"][["segment", "status", "reason", "rows"]].head(WORST)
-
-
-def _fold_plot(frame: pd.DataFrame) -> "Figure":
-    figure, axes = new_figure("Fold before the holdout: model's error as a share of the baseline's, by segment")
-    judged = frame[(frame["fold_count"] > 0) & (frame["fold_baseline_absolute"] > 0)]
-    ratio = (judged["fold_model_absolute"] / judged["fold_baseline_absolute"]).clip(upper=3)
-    axes.hist(ratio, bins=40, color=BLUE)
-    axes.axvline(1, color="black", lw=1)
-    axes.set_xlabel("below 1: the model wins")
-    return figure

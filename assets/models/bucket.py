@@ -34,9 +34,14 @@ class SegmentRows:
 
     def at(self, periods: Ints) -> tuple[Floats, NDArray[np.bool_]]:
         """A row of features for each of some periods, and which of them the segment has a row for."""
+        places, there = self.places(periods)
+        return self.x[places - self.first_row], there
+
+    def places(self, periods: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+        """The bucket's row for each of some periods, and which of them the segment has a row for."""
         found = np.searchsorted(self.periods, periods)
         inside = np.minimum(found, len(self.periods) - 1)
-        return self.x[inside], (found < len(self.periods)) & (self.periods[inside] == periods)
+        return self.first_row + inside, (found < len(self.periods)) & (self.periods[inside] == periods)
 
     def between(self, after: int, through: int) -> NDArray[np.bool_]:
         """Which rows are labelled and lie after one period and up to another."""

@@ -15,7 +15,7 @@ from dagster import AssetExecutionContext, AssetMaterialization, DagsterEvent, D
 from dagster._core.events import DagsterEventBatchMetadata
 
 from assets.models.error_sums import metric_of
-from assets.models.shard import TRAINED
+from assets.models.line import TRAINED
 from assets.presentation import DATA_VERSION_TAG
 
 ROWS_A_BATCH = 1_000

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 
-def parameters(model: dict[str, Any], rows: int) -> dict[str, Any]:
+def parameters(model: dict[str, Any], rows: int, threads: int = 1) -> dict[str, Any]:
     """LightGBM's parameters for a segment of so many rows; the user's own win.
 
     Capacity follows the rows: leaves grow with their root (4 at 150 rows, 9 at 730, 31 from 9,000), rows a leaf from 5
@@ -37,7 +37,7 @@ def parameters(model: dict[str, Any], rows: int) -> dict[str, Any]:
         **given,
         "deterministic": True,
         "force_row_wise": True,
-        "num_threads": 1,
+        "num_threads": threads,
         "verbosity": -1,
     }
 
@@ -50,17 +50,29 @@ def _names(parameter: str) -> frozenset[str]:
     return frozenset(_ConfigAliases.get(parameter))
 
 
-def fit(x: Floats, y: Floats, model: dict[str, Any], categorical: list[int]) -> Booster:
-    """A booster of `x` (rows, features; NaN: missing) and finite `y`; the same for the same input.
+def fit(x: Floats, y: Floats, model: dict[str, Any], categorical: list[int], threads: int = 1) -> Booster:
+    """A booster of `x` (rows, features; NaN: missing) and finite `y`; the same trees for any number of threads.
+
+    Raises:
+        lightgbm.basic.LightGBMError: parameters or labels that LightGBM refuses.
+    """
+    return boosted(x, transformed(y, model), parameters(model, len(y), threads), model["rounds"], categorical)
+
+
+def boosted(x: Floats, y: Floats, params: dict[str, Any], rounds: int, categorical: list[int]) -> Booster:
+    """At most `rounds` trees. `lightgbm.train` gives the same ones, and spends a sixth of a small fit on callbacks.
 
     Raises:
         lightgbm.basic.LightGBMError: parameters or labels that LightGBM refuses.
     """
     import lightgbm as lgb
 
-    params = parameters(model, len(y))
-    data = lgb.Dataset(x, transformed(y, model), categorical_feature=categorical, params=params, free_raw_data=True)
-    return lgb.train(params, data, num_boost_round=model["rounds"])
+    data = lgb.Dataset(x, y, categorical_feature=categorical, params=params, free_raw_data=True)
+    booster = lgb.Booster(params, data)
+    for _ in range(rounds):
+        if booster.update():  # no leaf can be split any more
+            break
+    return booster
 
 
 def predict(booster: Booster, x: Floats, model: dict[str, Any]) -> Floats:

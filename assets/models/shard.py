@@ -1,167 +1,41 @@
-"""What a Spark worker does with a bucket: train its segments, write their models to the lake, report a line each."""
+"""Model shards: Parquet files of some segments' models, written once, known again by fingerprint.
+
+A shard lies in its bucket's folder, `boosters/<bucket>/<name>.parquet`. It counts for nothing until a committed line of
+the table of models names it; until then it is what a run that died has left, and the next run goes on from there.
+"""
 
 from __future__ import annotations
 
-import socket
+import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from assets.models.baseline import origins_of, seasonal_naive
-from assets.models.bucket import SegmentRows, categorical_positions, read_bucket
-from assets.models.error_sums import error_sums
-from assets.models.fit import fit, predict
-from assets.raw.recipe import Recipe
+from assets.models.line import FIT_COLUMNS, SHARD
+from resources.lake import filesystem
 
 if TYPE_CHECKING:
     from lightgbm import Booster
 
-SEGMENT_MODEL, BASELINE = "segment", "baseline"
-TRAINED, SKIPPED, FAILED = "trained", "skipped", "failed"
-_SUMS = [f"fold_{who}_{name}" for who in ("model", "baseline") for name in ("absolute", "squared", "signed")]
-LINE = pa.schema(
-    [
-        ("segment", pa.string()),
-        ("bucket", pa.int32()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("chosen", pa.string()),
-        ("rows", pa.int64()),
-        ("trees", pa.int32()),
-        ("trained_through", pa.int64()),
-        ("judged_through", pa.int64()),
-        ("selected_through", pa.int64()),
-        ("fold_count", pa.int64()),
-        ("fold_label_absolute", pa.float64()),
-        *[(name, pa.float64()) for name in _SUMS],
-        ("seconds", pa.float64()),
-        ("host", pa.string()),
-        ("shard", pa.string()),
-    ]
-)
-SHARD = pa.schema([*LINE, ("served", pa.binary()), ("judged", pa.binary())])
+BOOSTERS = "boosters"
 TEXT_CODEC = "zstd"
-SEGMENTS_A_ROW_GROUP = 64
-
-
-@dataclass(frozen=True)
-class BucketTask:
-    """One bucket to train: its feature files and, if not all, the segments wanted."""
-
-    bucket: int
-    files: tuple[str, ...]
-    segments: frozenset[str] | None = None
-
-
-def train_bucket(task: BucketTask, recipe: Recipe, last: int, folder: str) -> Iterator[dict[str, Any]]:
-    """Trains a bucket's segments, writes one shard under `folder`, and gives a line (see `LINE`) a segment.
-
-    `last` is the period of the fleet's last label. The shard has a name of its own for each attempt: a task that Spark
-    repeats never overwrites, and only files that a finished task names are committed.
-    """
-    import pyarrow.parquet as pq
-
-    from resources.lake import filesystem
-
-    bucket = read_bucket(task.files, recipe)
-    categorical = categorical_positions(recipe)
-    name = f"bucket-{task.bucket:05d}-{uuid.uuid4().hex}.parquet"
-    system, path = filesystem(f"{folder}/{name}")
-    system.create_dir(path.rsplit("/", 1)[0], recursive=True)
-    with pq.ParquetWriter(path, SHARD, filesystem=system, compression="none") as writer:
-        waiting: list[dict[str, Any]] = []
-        for rows in bucket.segments():
-            if task.segments is not None and rows.key not in task.segments:
-                continue
-            record = train_segment(rows, recipe, last, categorical) | {"bucket": task.bucket, "shard": name}
-            waiting.append(record)
-            if len(waiting) >= SEGMENTS_A_ROW_GROUP:
-                writer.write_table(pa.Table.from_pylist(waiting, SHARD))
-                waiting = []
-            yield {column: record.get(column) for column in LINE.names}
-        writer.write_table(pa.Table.from_pylist(waiting, SHARD))
-
-
-def train_segment(rows: SegmentRows, recipe: Recipe, last: int, categorical: list[int]) -> dict[str, Any]:
-    """Fold model, judged twin and served model of one segment; whatever goes wrong stays with the segment."""
-    started = time.perf_counter()
-    try:
-        outcome = _fits(rows, recipe, last, categorical)
-    except Exception as error:
-        outcome = {"status": FAILED, "reason": f"{type(error).__name__}: {error}"[:500], "chosen": BASELINE}
-    known = int((~np.isnan(rows.labels)).sum())
-    seconds = time.perf_counter() - started
-    return {"segment": rows.key, "rows": known, "seconds": seconds, "host": socket.gethostname(), **outcome}
-
-
-def _fits(rows: SegmentRows, recipe: Recipe, last: int, categorical: list[int]) -> dict[str, Any]:
-    holdout_from, fold_from = last - recipe.holdout, last - 2 * recipe.holdout
-    x, y = rows.through(holdout_from)
-    reason = why_untrainable(rows, y, recipe)
-    if reason:
-        return {"status": SKIPPED, "reason": reason, "chosen": BASELINE}
-    judged = fit(x, y, recipe.model, categorical)
-    served = fit(*rows.through(last), recipe.model, categorical)
-    fold = _fold(rows, recipe, fold_from, holdout_from, categorical)
-    return {
-        "status": TRAINED,
-        "chosen": chosen_by_fold(fold, recipe.metric),
-        "trees": served.num_trees(),
-        "trained_through": last,
-        "judged_through": holdout_from,
-        "selected_through": holdout_from,
-        "served": packed(served),
-        "judged": packed(judged),
-        **fold,
-    }
-
-
-def why_untrainable(rows: SegmentRows, y: Iterable[float], recipe: Recipe) -> str | None:
-    """Why a segment gets no model: nothing labelled, too short before the holdout, or always the same label."""
-    labels = np.asarray(y)
-    if np.isnan(rows.labels).all():
-        return "all labels null"
-    if len(labels) < recipe.minimum_history:
-        return "too short"
-    return "constant label" if labels.min() == labels.max() else None
-
-
-def _fold(rows: SegmentRows, recipe: Recipe, after: int, through: int, categorical: list[int]) -> dict[str, Any]:
-    x, y = rows.through(after)
-    inside = rows.between(after, through)
-    if why_untrainable(rows, y, recipe) or not inside.any():
-        return {"fold_count": 0}
-    labels, targets = rows.labels[inside], rows.periods[inside]
-    model = predict(fit(x, y, recipe.model, categorical), rows.x[inside], recipe.model)
-    known = rows.periods <= through
-    origins = origins_of(targets, after, recipe.horizon)
-    naive = seasonal_naive(rows.periods[known], rows.labels[known], targets, origins, recipe.season)
-    return {
-        "fold_count": len(labels),
-        "fold_label_absolute": float(np.abs(labels).sum()),
-        **error_sums(labels, model, "fold_model"),
-        **error_sums(labels, naive, "fold_baseline"),
-    }
-
-
-def chosen_by_fold(fold: dict[str, Any], metric: str) -> str:
-    """Who serves: the model if it beat the baseline on the fold before the holdout, else the baseline."""
-    if not fold["fold_count"]:
-        return BASELINE
-    kind = "squared" if metric == "rmse" else "absolute"
-    return SEGMENT_MODEL if fold[f"fold_model_{kind}"] < fold[f"fold_baseline_{kind}"] else BASELINE
+THREADS = re.compile(r"\[num_threads: \d+\]")
+SEGMENTS_A_SHARD, SECONDS_A_SHARD = 64, 5.0
+GENERATIONS = 4
 
 
 def packed(booster: Booster) -> bytes:
-    """LightGBM's model text, compressed with Zstandard."""
+    """LightGBM's model text, compressed with Zstandard; the same whatever the number of threads it was trained on."""
+    text = THREADS.sub("[num_threads: 1]", booster.model_to_string())
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, TEXT_CODEC) as stream:
-        stream.write(booster.model_to_string().encode())
+        stream.write(text.encode())
     return sink.getvalue().to_pybytes()
 
 
@@ -171,3 +45,102 @@ def unpacked(model: bytes) -> Booster:
 
     with pa.CompressedInputStream(pa.BufferReader(model), TEXT_CODEC) as stream:
         return lgb.Booster(model_str=stream.read().decode())
+
+
+class ShardWriter:
+    """Keeps a bucket's models as they come, a file every few seconds or 64 segments: a crash costs no more."""
+
+    def __init__(self, lake: str, bucket: int) -> None:
+        self._lake, self._folder = lake, f"{BOOSTERS}/{bucket:05d}"
+        self._waiting: list[dict[str, Any]] = []
+        self._next_shard()
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self._write()
+
+    def add(self, record: dict[str, Any]) -> str:
+        """Keeps one segment's models (a row of `SHARD`); gives the shard they will lie in, relative to the lake."""
+        shard = self._name
+        self._waiting.append(record)
+        if len(self._waiting) >= SEGMENTS_A_SHARD or time.monotonic() > self._due:
+            self._write()
+        return shard
+
+    def _write(self) -> None:
+        import pyarrow.parquet as pq
+
+        if self._waiting:
+            system, path = filesystem(f"{self._lake}/{self._name}")
+            system.create_dir(path.rsplit("/", 1)[0], recursive=True)
+            hidden = f"{path.rsplit('/', 1)[0]}/.{uuid.uuid4().hex}"
+            pq.write_table(pa.Table.from_pylist(self._waiting, SHARD), hidden, filesystem=system, compression="none")
+            system.move(hidden, path)
+        self._waiting = []
+        self._next_shard()
+
+    def _next_shard(self) -> None:
+        # names sort by time, so that the newest are found without asking for each file's date
+        self._name = f"{self._folder}/{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.parquet"
+        self._due = time.monotonic() + SECONDS_A_SHARD
+
+
+def known_fits(lake: str, bucket: int, wanted: AbstractSet[str], segments: int) -> dict[str, dict[str, Any]]:
+    """What the bucket's shards hold of some fingerprints: columns of `FIT_COLUMNS` and the shard.
+
+    The newest shards are read first, until all are found or four generations of the bucket's `segments` were looked at.
+    """
+    import pyarrow.fs as pafs
+    import pyarrow.parquet as pq
+
+    system, root = filesystem(f"{lake}/{BOOSTERS}/{bucket:05d}")
+    listed = system.get_file_info(pafs.FileSelector(root, allow_not_found=True))
+    names = sorted(info.base_name for info in listed if info.base_name.endswith(".parquet"))
+    found: dict[str, dict[str, Any]] = {}
+    seen = 0
+    while names and len(found) < len(wanted) and seen < GENERATIONS * segments:
+        name = names.pop()
+        with system.open_input_file(f"{root}/{name}") as stream:
+            rows = pq.ParquetFile(stream).read(columns=["fingerprint", *FIT_COLUMNS]).to_pylist()
+        seen += len(rows)
+        shard = {"shard": f"{BOOSTERS}/{bucket:05d}/{name}"}
+        fresh = (row for row in rows if row["fingerprint"] in wanted and row["fingerprint"] not in found)
+        found |= {row.pop("fingerprint"): row | shard for row in fresh}
+    return found
+
+
+def boosters(lake: str, rows: pa.Table, column: str) -> Iterator[tuple[str, Booster]]:
+    """Segments and their boosters, of listed rows (`segment`, `shard`); `column` is `served` or `judged`.
+
+    Each shard is read once, a row group in memory at a time.
+    """
+    import pyarrow.parquet as pq
+
+    with_model = rows.filter(pc.is_valid(rows["shard"]))
+    grouped = with_model.group_by("shard").aggregate([("segment", "list")])
+    for shard, segments in zip(grouped["shard"].to_pylist(), grouped["segment_list"].to_pylist(), strict=True):
+        wanted = frozenset(segments)
+        system, path = filesystem(f"{lake}/{shard}")
+        with system.open_input_file(path) as stream:
+            for batch in pq.ParquetFile(stream).iter_batches(batch_size=64, columns=["segment", column]):
+                yield from _wanted_boosters(batch, wanted)
+
+
+def _wanted_boosters(batch: pa.RecordBatch, wanted: frozenset[str]) -> Iterator[tuple[str, Booster]]:
+    keys, models = batch.columns
+    for key, model in zip(keys.to_pylist(), models.to_pylist(), strict=True):
+        if key in wanted:
+            yield key, unpacked(model)
+
+
+def missing_shards(lake: str, shards: Iterable[str]) -> list[str]:
+    """Those of some shards (relative to the lake) that are not there."""
+    names: Sequence[str] = sorted(shards)
+    lost = []
+    for name in names:
+        system, path = filesystem(f"{lake}/{name}")
+        if not system.get_file_info(path).is_file:
+            lost.append(name)
+    return lost

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from assets.models.progress import progress_reported
+from assets.models.progress import Progress, progress_reported
 from resources.spark import Spark
 
 if TYPE_CHECKING:
+    from pyspark import Accumulator
     from pyspark.sql import DataFrame
 
 Task = TypeVar("Task")
@@ -29,22 +30,24 @@ def spread(
 ) -> pa.Table:
     """Rows (see `schema`) that `work` gave for each task, run by Spark workers, one task a Spark task.
 
-    With `say`, progress is reported: rows given, of `total`.
+    With `say`, progress is reported: rows given, of `total`, and the slowest segment so far where rows have `segment`
+    and `seconds`. Both come from Spark's accumulators, which workers send when a task ends.
     """
-    frame, count = _spread_frame(spark, tasks, work, schema)
+    frame, progress = _spread_frame(spark, tasks, work, schema)
     if say is None:
         return frame.toArrow().cast(schema)
-    with progress_reported(what, total, count, say):
+    with progress_reported(what, total, progress, say):
         return frame.toArrow().cast(schema)
 
 
 def _spread_frame(
     spark: Spark, tasks: Sequence[Task], work: Callable[[Task], Iterator[dict[str, Any]]], schema: pa.Schema
-) -> tuple[DataFrame, Callable[[], int]]:
+) -> tuple[DataFrame, Callable[[], Progress]]:
     from pyspark.sql.pandas.types import from_arrow_schema
 
     session = spark.session()
-    done = session.sparkContext.accumulator(0)
+    done: Accumulator[int] = session.sparkContext.accumulator(0)
+    slowest = session.sparkContext.accumulator((0.0, ""), _slower())
     assigned = list(tasks)
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -52,11 +55,25 @@ def _spread_frame(
             for number in batch.column(0).to_pylist():
                 for rows in _in_batches(work(assigned[number])):
                     done.add(len(rows))
+                    slowest.add(max((row.get("seconds") or 0.0, row.get("segment") or "") for row in rows))
                     yield pa.RecordBatch.from_pylist(rows, schema)
 
     numbers = session.range(0, len(assigned), 1, max(1, len(assigned)))
     frame = numbers.mapInArrow(run, from_arrow_schema(schema))
-    return frame, lambda: done.value
+    return frame, lambda: Progress(done.value, *slowest.value)
+
+
+def _slower() -> Any:
+    from pyspark.accumulators import AccumulatorParam
+
+    class Slower(AccumulatorParam[tuple[float, str]]):
+        def zero(self, value: tuple[float, str]) -> tuple[float, str]:
+            return value
+
+        def addInPlace(self, value1: tuple[float, str], value2: tuple[float, str]) -> tuple[float, str]:
+            return max(value1, value2)
+
+    return Slower()
 
 
 def _in_batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

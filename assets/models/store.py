@@ -1,25 +1,24 @@
-"""Trainings and their models in the lake: what was trained, when, by which recipe, and where each model lies."""
+"""Trainings in the lake: what was trained, when, by which recipe, and where each model lies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from assets.models.shard import LINE, unpacked
+from assets.models.line import LINE
 from assets.raw.recipe import Recipe
-from resources.lake import Lake, filesystem
-
-if TYPE_CHECKING:
-    from lightgbm import Booster
+from resources.lake import Lake, Staging, filesystem
 
 MODELS, TRAINING = "models", "training"
-LISTING = pa.schema(
-    [*[field for field in LINE if field.name != "shard"], ("training", pa.string()), ("shard", pa.string())]
-)
+LISTING = LINE.append(pa.field(TRAINING, pa.string()))
+# what a worker must know of its bucket's segments to predict: who serves, and where the model lies
+PLACES = ["segment", "bucket", "chosen", TRAINING, "shard"]
+ROWS_A_GROUP = 1_000
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,16 @@ class Training:
         """Whether every segment was asked for."""
         return self.record["segments"] is None
 
+    @property
+    def fleet_file(self) -> str | None:
+        """The fleet-wide model, relative to the lake."""
+        return self.record["fleet_model"]["file"] if self.record["fleet_model"] else None
+
+    @property
+    def serves_unproven(self) -> str:
+        """Who serves a segment of which nothing was known at training: `fleet` or `baseline`."""
+        return self.record["serves_unproven"]
+
 
 def trainings(lake: Lake) -> dict[str, Training]:
     """All committed trainings by id, newest first."""
@@ -52,51 +61,38 @@ def latest_training(lake: Lake) -> Training | None:
 
 
 def listing_of(lake: Lake, training: Training) -> pa.Table:
-    """A row (see `LISTING`) for each segment of a training; `shard` is relative to the table of models."""
-    table = lake.table(MODELS)
-    columns = [field.name for field in LINE]
-    rows = table.arrow(columns=columns, where=[(TRAINING, "=", training.id)])
-    files = table.files(where=[(TRAINING, "=", training.id)])
-    places = {file.rsplit("/", 1)[-1]: relative(file, table.uri) for file in files}
-    shards = pc.dictionary_encode(rows["shard"].combine_chunks())
-    located = pa.array([places[name] for name in shards.dictionary.to_pylist()], pa.string()).take(shards.indices)
-    named = rows.drop_columns(["shard"]).append_column("shard", located)
-    named = named.append_column(TRAINING, pa.array([training.id] * len(rows), pa.string()))
-    return named.select(LISTING.names).cast(LISTING)
+    """A row (see `LISTING`) for each segment of a training, by bucket and segment; `shard` is relative to the lake."""
+    rows = lake.table(MODELS).arrow(columns=LISTING.names, where=[(TRAINING, "=", training.id)])
+    return rows.select(LISTING.names).cast(LISTING)
 
 
-@dataclass(frozen=True)
-class ShardPart:
-    """Some segments' models in one shard file."""
-
-    file: str
-    segments: frozenset[str]
-
-
-def relative(file: str, table_uri: str) -> str:
-    """A file's path below its table, which stays right when the lake is moved."""
-    return file[file.rindex(table_uri.rsplit("/", 1)[-1] + "/data-") :].split("/", 1)[1]
-
-
-def shards_by_bucket(lake: Lake, listing: pa.Table) -> dict[int, list[ShardPart]]:
-    """For each bucket the shard files of the listed segments that have a model."""
-    found: dict[int, list[ShardPart]] = {}
-    trained = listing.filter(pc.equal(listing["status"], "trained"))
-    grouped = trained.group_by(["bucket", "shard"]).aggregate([("segment", "list")])
-    for row in grouped.to_pylist():
-        file = f"{lake.table(MODELS).uri}/{row['shard']}"
-        found.setdefault(row["bucket"], []).append(ShardPart(file, frozenset(row["segment_list"])))
-    return found
-
-
-def boosters(parts: Iterable[ShardPart], column: str) -> Iterator[tuple[str, Booster]]:
-    """Segments and their boosters; `column` is `served` or `judged`. One row group in memory at a time."""
+def write_lines(staging: Staging, identity: str, lines: pa.Table) -> None:
+    """Stages a training's lines, by bucket, so that a worker finds its bucket's without reading the others."""
     import pyarrow.parquet as pq
 
-    for part in parts:
-        system, path = filesystem(part.file)
-        with system.open_input_file(path) as stream:
-            for batch in pq.ParquetFile(stream).iter_batches(batch_size=64, columns=["segment", column]):
-                for key, model in zip(batch["segment"].to_pylist(), batch[column].to_pylist(), strict=True):
-                    if model is not None and key in part.segments:
-                        yield key, unpacked(model)
+    system, path = filesystem(f"{staging.uri}/{TRAINING}={identity}/lines.parquet")
+    system.create_dir(path.rsplit("/", 1)[0], recursive=True)
+    pq.write_table(lines, path, filesystem=system, row_group_size=ROWS_A_GROUP)
+
+
+@contextmanager
+def shared_listing(lake: Lake, listing: pa.Table) -> Iterator[str]:
+    """A file with the `PLACES` of a listing, by bucket, for workers to read; gone when the `with` block ends."""
+    import pyarrow.parquet as pq
+
+    system, path = filesystem(lake.path(f"shared/{uuid.uuid4().hex}.parquet"))
+    system.create_dir(path.rsplit("/", 1)[0], recursive=True)
+    rows = listing.select(PLACES).sort_by([("bucket", "ascending"), ("segment", "ascending")])
+    try:
+        pq.write_table(rows, path, filesystem=system, row_group_size=ROWS_A_GROUP)
+        yield lake.path(path.rsplit("/", 2)[1] + "/" + path.rsplit("/", 1)[1])
+    finally:
+        system.delete_file(path)
+
+
+def places_in(listing: str, bucket: int) -> pa.Table:
+    """The `PLACES` of one bucket's segments."""
+    import pyarrow.parquet as pq
+
+    system, path = filesystem(listing)
+    return pq.read_table(path, filesystem=system, filters=[("bucket", "=", bucket)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,21 +12,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.code_version import code_version, version_of
-from assets.features.publish import SEGMENTS, FeatureSet
-from assets.features.rebuild import committed_files
-from assets.models.shard import LINE, SHARD, TRAINED, BucketTask, train_bucket
+from assets.features.publish import FeatureSet
+from assets.models.choice import chosen, serves_unproven
+from assets.models.fleet_model import FACTS, fleet_facts, fleet_file, train_fleet_model
+from assets.models.line import LINE, TRAINED
+from assets.models.segment import CutOffs
 from assets.models.spread import spread
-from assets.models.store import MODELS, TRAINING, Training, latest_training, trainings
-from assets.partitions import bucket_of
-from assets.raw.parse import KEY
+from assets.models.store import MODELS, TRAINING, Training, latest_training, trainings, write_lines
+from assets.models.tasks import fleet_task, training_tasks
+from assets.models.worker import Plan, train_bucket
 from assets.raw.recipe import Recipe
 from resources.lake import Lake
-from resources.problems import InputError, Problem
+from resources.settings import Failures
 from resources.spark import Spark
 
 CODE_VERSION = code_version(
-    "assets.models.fit", "assets.models.shard", "assets.models.bucket", "assets.models.baseline"
-)
+    "assets.models.fit", "assets.models.segment", "assets.models.bucket", "assets.models.baseline",
+    "assets.models.fleet_model", "assets.models.choice",
+)  # fmt: skip
+Say = Callable[[str], None]
 
 
 def train_fleet(
@@ -34,32 +39,52 @@ def train_fleet(
     features: FeatureSet,
     recipe: Recipe,
     segments: Sequence[str] | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
+    *,
+    anew: bool = False,
+    failures: Failures | None = None,
 ) -> tuple[Training, bool]:
-    """Trains the named segments (all by default) and commits their models; gives the training and whether it is new.
+    """Trains the named segments (all by default) and commits what came of each; gives the training and if it is new.
 
-    A training of all segments that was committed before for the same rows, recipe and code is not repeated.
+    A training of all segments that was committed before for the same rows, recipe and code is not repeated, and no
+    segment is fitted again whose rows, parameters and code are those of a model in the lake, unless `anew`.
 
     Raises:
         InputError: a named segment does not exist.
     """
     digest = version_of(features.digest, recipe.digest, CODE_VERSION)
-    if segments is None and (known := _known_training(lake, digest)):
+    if segments is None and not anew and (known := _known_training(lake, digest)):
         _make_latest(lake, known)
         return known, False
-    tasks = _tasks(lake, features, segments)
-    table = lake.table(MODELS)
-    identity = digest if segments is None else f"{digest}-{uuid.uuid4().hex[:8]}"
+    tasks, clock = training_tasks(lake, features, segments, spark.threads()), _Clock()
+    fleet = _fleet_model(lake, spark, features, recipe, digest, say) if recipe.fleet_rows else None
+    clock.tick("fleet-wide model")
+    plan = _plan(lake, features, recipe, fleet, failures or Failures(), anew)
     total = features.record["segments"] if segments is None else len(segments)
-    with table.staging() as staging:
-        folder = f"{staging.uri}/{TRAINING}={identity}"
-        work = partial(train_bucket, recipe=recipe, last=features.profile.last_period, folder=folder)
-        lines = spread(spark, tasks, work, LINE, what="trained", total=total, say=say)
-        record = _record(identity, digest, features, recipe, segments, lines)
-        files = [f"{TRAINING}={identity}/{name}" for name in sorted(pc.unique(lines["shard"]).to_pylist())]
-        schema = SHARD.append(pa.field(TRAINING, pa.string()))
-        table.commit(staging, schema, record, mode="append", partition_by=[TRAINING], files=files)
+    lines = spread(spark, tasks, partial(train_bucket, plan=plan), LINE, what="trained", total=total, say=say)
+    clock.tick("segments")
+    lines = _settled(lake, lines, recipe)
+    identity = digest if segments is None and not anew else f"{digest}-{uuid.uuid4().hex[:8]}"
+    record = {
+        **_record(identity, digest, features, recipe, segments, lines),
+        "fleet_model": fleet,
+        "serves_unproven": serves_unproven(lines, recipe.metric),
+        "seconds": clock.seconds,
+    }
+    _commit(lake, identity, record, lines)
     return Training(identity, record), True
+
+
+class _Clock:
+    """How long each phase took, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def tick(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.seconds[phase], self._last = round(now - self._last, 3), now
 
 
 def _known_training(lake: Lake, digest: str) -> Training | None:
@@ -75,6 +100,52 @@ def _make_latest(lake: Lake, known: Training) -> None:
         table.commit(staging, table.schema(), known.record, mode="append", partition_by=[TRAINING], files=[])
 
 
+def _plan(
+    lake: Lake, features: FeatureSet, recipe: Recipe, fleet: dict[str, Any] | None, failures: Failures, anew: bool
+) -> Plan:
+    import lightgbm
+
+    part = recipe.model_dump(include={"model", "minimum_history"})
+    return Plan(
+        lake=lake.root,
+        recipe=recipe,
+        cut_offs=CutOffs.of(recipe, features.profile.last_period),
+        shared=version_of(CODE_VERSION, lightgbm.__version__, part, recipe.features, recipe.text_features),
+        fleet_file=fleet["file"] if fleet else None,
+        time_limit=failures.time_limit,
+        retries=failures.retries,
+        anew=anew,
+    )
+
+
+def _fleet_model(
+    lake: Lake, spark: Spark, features: FeatureSet, recipe: Recipe, digest: str, say: Say | None
+) -> dict[str, Any]:
+    """The fleet-wide model for these rows, recipe and code: where it lies, its rows, the seconds its fits took."""
+    file = fleet_file(digest)
+    if known := fleet_facts(lake.root, file):
+        return {"file": file, **known}
+    if say:
+        say(f"training the fleet-wide model on at most {recipe.fleet_rows:,} rows")
+    task, cut_offs = fleet_task(lake, features, recipe, digest), CutOffs.of(recipe, features.profile.last_period)
+    work = partial(train_fleet_model, recipe=recipe, cut_offs=cut_offs, threads=spark.threads())
+    return {"file": file, **spread(spark, [task], work, FACTS).to_pylist()[0]}
+
+
+def _settled(lake: Lake, lines: pa.Table, recipe: Recipe) -> pa.Table:
+    """Lines by bucket and segment, with who serves, and which models an earlier training had committed."""
+    table = lake.table(MODELS)
+    committed = _models_of(table.arrow(columns=["segment", "shard"])) if table.exists() else pa.array([], pa.string())
+    reused = pc.and_(pc.is_valid(lines["shard"]), pc.is_in(_models_of(lines), pc.unique(committed)))
+    for name, values in (("chosen", chosen(lines, recipe.metric)), ("reused", reused)):
+        lines = lines.set_column(LINE.get_field_index(name), LINE.field(name), values)
+    return lines.sort_by([("bucket", "ascending"), ("segment", "ascending")])
+
+
+def _models_of(lines: pa.Table) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(lines["shard"], lines["segment"], "/")
+
+
 def _record(
     identity: str,
     digest: str,
@@ -86,6 +157,7 @@ def _record(
     statuses = {row["values"]: row["counts"] for row in pc.value_counts(lines["status"]).to_pylist()}
     failed = lines.filter(pc.not_equal(lines["status"], TRAINED))
     reasons = {row["values"]: row["counts"] for row in pc.value_counts(failed["reason"]).to_pylist()}
+    fitted = lines.filter(pc.and_(pc.equal(lines["status"], TRAINED), pc.invert(lines["reused"])))
     return {
         "training": identity,
         "digest": digest,
@@ -97,35 +169,16 @@ def _record(
         "trained_through": features.profile.last_period,
         "counts": statuses,
         "reasons": reasons,
+        "fitted": len(fitted),
+        "fits": pc.sum(fitted["fits"]).as_py() or 0,
+        "rows": pc.sum(fitted["rows"]).as_py() or 0,
+        "bytes": pc.sum(fitted["bytes"]).as_py() or 0,
     }
 
 
-def _tasks(lake: Lake, features: FeatureSet, segments: Sequence[str] | None) -> list[BucketTask]:
-    """A task for each bucket that holds wanted segments, the largest first."""
-    wanted = None if segments is None else _wanted_by_bucket(lake, features, segments)
-    files = committed_files(lake, features)
-    tasks = [
-        BucketTask(bucket, files[bucket], None if wanted is None else frozenset(wanted[bucket]))
-        for bucket in files
-        if wanted is None or bucket in wanted
-    ]
-    return sorted(tasks, key=lambda task: -_size(task.files))
-
-
-def _wanted_by_bucket(lake: Lake, features: FeatureSet, segments: Sequence[str]) -> dict[int, set[str]]:
-    known = lake.table(SEGMENTS).arrow(columns=[KEY], version=features.record["segments_version"])
-    missing = sorted(set(segments) - set(known[KEY].to_pylist()))
-    if missing:
-        shown = ", ".join(repr(key) for key in missing[:10])
-        remedy = "write the values in the order of `segment`, joined by |"
-        raise InputError([Problem("--segment", f"no such segment: {shown}", remedy)])
-    wanted: dict[int, set[str]] = {}
-    for key in segments:
-        wanted.setdefault(bucket_of(key, features.buckets), set()).add(key)
-    return wanted
-
-
-def _size(files: Sequence[str]) -> int:
-    from resources.lake import filesystem
-
-    return sum(system.get_file_info(path).size for system, path in map(filesystem, files))
+def _commit(lake: Lake, identity: str, record: dict[str, Any], lines: pa.Table) -> None:
+    table = lake.table(MODELS)
+    with table.staging() as staging:
+        write_lines(staging, identity, lines)
+        schema = LINE.append(pa.field(TRAINING, pa.string()))
+        table.commit(staging, schema, record, mode="append", partition_by=[TRAINING])

@@ -126,7 +126,9 @@ def read_snapshot(spark: Spark, table: Table, settings: Settings, version: int |
 
 
 def _profile_file(digest: str, settings: Settings) -> str:
-    roles = settings.model_dump(exclude={"name", "schedule", "mlflow", "lake", "owner", "model"})
+    roles = settings.model_dump(
+        exclude={"name", "schedule", "mlflow", "lake", "owner", "model", "fleet_model", "failures"}
+    )
     text = json.dumps([digest, roles], sort_keys=True)
     return f"profiles/{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 

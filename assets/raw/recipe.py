@@ -51,6 +51,7 @@ class Recipe(BaseModel):
     closed_after: int
     metric: str
     model: dict[str, Any]
+    fleet_rows: int
     categories: dict[str, list[str]] = {}
 
     @property
@@ -93,7 +94,7 @@ class Recipe(BaseModel):
     @property
     def features_digest(self) -> str:
         """Digest of everything that shapes the feature table."""
-        parts = self.model_dump(exclude={"model", "metric", "season", "minimum_history", "categories"})
+        parts = self.model_dump(exclude={"model", "fleet_rows", "metric", "season", "minimum_history", "categories"})
         return _digest(parts)
 
     def shapes_like(self, other: Recipe) -> bool:
@@ -138,6 +139,7 @@ def recipe_of(settings: Settings, profile: Profile) -> Recipe:
         closed_after=settings.forecasts.closed_after or horizon,
         metric=settings.evaluation.metric,
         model=settings.model.model_dump(),
+        fleet_rows=settings.fleet_model.rows if settings.fleet_model.enabled else 0,
     )
 
 

@@ -52,7 +52,7 @@ def judged(made: Trained, rounds: int) -> Evaluation:
 
 def publish(made: Trained, mlflow: Mlflow, rounds: int = 30) -> Champion:
     evaluation = judged(made, rounds)
-    return publish_champion(made.home.lake, mlflow, evaluation, decide(evaluation.record))
+    return publish_champion(made.home.lake, mlflow, evaluation, decide(evaluation.record, 0.05))
 
 
 def test_before_the_first_promotion_nobody_serves(own: Trained, mlflow: Mlflow) -> None:
@@ -119,12 +119,12 @@ def test_a_crash_before_any_step_leaves_the_old_champion_serving(
     with monkeypatch.context() as patched:
         patched.setattr(*STEPS[step], crash)
         with pytest.raises(RuntimeError, match=step):
-            publish_champion(own.home.lake, mlflow, evaluation, decide(evaluation.record))
+            publish_champion(own.home.lake, mlflow, evaluation, decide(evaluation.record, 0.05))
     serving = published_champion(own.home.lake, mlflow)
     assert serving is not None
     assert serving.version == first.version
     assert serving.listing.sort_by("segment").equals(first.listing.sort_by("segment"))
-    publish_champion(own.home.lake, mlflow, evaluation, decide(evaluation.record))
+    publish_champion(own.home.lake, mlflow, evaluation, decide(evaluation.record, 0.05))
     after = published_champion(own.home.lake, mlflow)
     assert after is not None
     assert after.tags["evaluation"] == evaluation.digest

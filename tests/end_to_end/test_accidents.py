@@ -15,16 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from dagster import AssetKey, DagsterInstance
 
 from assets.models import train as train_module
-from assets.models.shard import BucketTask, train_bucket
+from assets.models.bucket import SegmentRows
+from assets.models.segment import fit_segment
+from assets.models.shard import BOOSTERS
 from assets.models.store import MODELS
-from assets.raw.recipe import Recipe
+from assets.models.worker import BucketTask, Plan, train_bucket
 from resources.settings import REPOSITORY_ROOT
 from resources.spark import Spark
 from tests.cycle import HORIZON, House, give_store, house, sales
 from tests.end_to_end.conftest import HOSTILE
+from tests.lakes import pickled_by_value, shard_files
 
 
 def test_hostile_names_come_back_from_csv(tmp_path: Path, spark: Spark) -> None:
@@ -62,9 +67,9 @@ def test_a_first_fleet_that_is_refused_leaves_the_baseline_to_forecast(tmp_path:
     assert home.lake.table("champions").version() is None
 
 
-def dies_once(flag: str, task: BucketTask, recipe: Recipe, last: int, folder: str) -> Iterator[dict[str, Any]]:
-    """The work of a bucket whose process is killed after the first segment, the first time."""
-    for line in train_bucket(task, recipe, last, folder):
+def dies_once(flag: str, task: BucketTask, plan: Plan) -> Iterator[dict[str, Any]]:
+    """The work of a bucket whose Spark worker, not just the child that fits, is killed after a segment, once."""
+    for line in train_bucket(task, plan):
         if not os.path.exists(flag):
             with open(flag, "w"):
                 pass
@@ -75,18 +80,41 @@ def dies_once(flag: str, task: BucketTask, recipe: Recipe, last: int, folder: st
 def test_a_worker_that_is_killed_costs_a_retry_and_nothing_else(
     tmp_path: Path, spark: Spark, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pyspark import cloudpickle
-
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    pickled_by_value(__name__)
     flag = str(tmp_path / "killed")
     monkeypatch.setattr(train_module, "train_bucket", partial(dies_once, flag))
     home = house(tmp_path / "h", spark, sales(4, 60))
     give_store(home)
     assert home.run().success
     assert os.path.exists(flag)
-    models = home.lake.table(MODELS).arrow(columns=["segment"])["segment"].to_pylist()
-    assert sorted(models) == [f"shop {n}" for n in range(4)]
+    models = home.lake.table(MODELS).arrow(columns=["segment", "status"]).to_pydict()
+    assert sorted(models["segment"]) == [f"shop {n}" for n in range(4)]
+    assert set(models["status"]) == {"trained"}
     assert home.lake.table(MODELS).version() == 0
+    assert home.status()["champion"]["version"] == 1
+
+
+def fit_dies_once(folder: str, rows: SegmentRows, *others: Any) -> dict[str, Any]:
+    """A fit whose process is killed the first time, for every segment."""
+    flag = Path(folder) / rows.key
+    if not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return fit_segment(rows, *others)
+
+
+def test_a_fit_that_is_killed_once_is_tried_again_and_the_run_does_not_notice(
+    tmp_path: Path, spark: Spark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pickled_by_value(__name__)
+    (tmp_path / "flags").mkdir()
+    fit = partial(fit_dies_once, str(tmp_path / "flags"))
+    monkeypatch.setattr(train_module, "train_bucket", partial(train_bucket, fit=fit))
+    home = house(tmp_path / "h", spark, sales(4, 60))
+    give_store(home)
+    assert home.run().success
+    assert sorted(path.name for path in (tmp_path / "flags").iterdir()) == [f"shop {n}" for n in range(4)]
+    assert home.status()["segments"] == {"found": 4, "trained": 4, "skipped": 0, "failed": 0}
     assert home.status()["champion"]["version"] == 1
 
 
@@ -122,7 +150,7 @@ def test_a_run_killed_in_the_middle_of_training_leaves_the_last_state_and_the_ne
     tmp_path: Path, spark: Spark
 ) -> None:
     home = house(tmp_path / "h", spark, sales(40, 60), model={"rounds": 4000, "params": {"min_data_in_leaf": 3}})
-    models = home.folder / "lake" / MODELS
+    shards = home.folder / "lake" / BOOSTERS
     run = subprocess.Popen(
         command(home, "run"),
         cwd=REPOSITORY_ROOT,
@@ -132,7 +160,7 @@ def test_a_run_killed_in_the_middle_of_training_leaves_the_last_state_and_the_ne
         start_new_session=True,
     )
     try:
-        assert wait_for(lambda: run.poll() is not None or any(models.rglob("bucket-*.parquet")), 180)
+        assert wait_for(lambda: run.poll() is not None or any(shards.rglob("*.parquet")), 180)
         assert run.poll() is None, "it ended before it could be killed"
     finally:
         os.killpg(run.pid, signal.SIGKILL)
@@ -140,7 +168,9 @@ def test_a_run_killed_in_the_middle_of_training_leaves_the_last_state_and_the_ne
     assert home.commits()["features"] == 0
     assert home.commits()[MODELS] is None
     assert home.status()["champion"]["version"] is None
-    home.configure()
+    left = {path for path in shard_files(home) if path.endswith(".parquet")}
+    finished = {key for path in left for key in pq.read_table(f"{home.lake.root}/{path}")["segment"].to_pylist()}
+    assert 0 < len(finished) < 40
     done = subprocess.run(
         command(home, "run"), cwd=REPOSITORY_ROOT, env=environment(home), capture_output=True, text=True, check=False
     )
@@ -156,7 +186,13 @@ def test_a_run_killed_in_the_middle_of_training_leaves_the_last_state_and_the_ne
     state = json.loads(said.stdout)
     assert state["segments"] == {"found": 40, "trained": 40, "skipped": 0, "failed": 0}
     assert state["forecasts"]["rows"] == 40 * HORIZON
-    trained = home.lake.table(MODELS).arrow(columns=["segment"])["segment"].to_pylist()
-    assert len(trained) == len(set(trained)) == 40
+    rows = home.lake.table(MODELS).arrow(columns=["segment", "shard", "reused"]).to_pylist()
+    assert len(rows) == len({row["segment"] for row in rows}) == 40
+    assert {row["segment"] for row in rows if row["shard"] in left} == finished
+    assert left < {row["shard"] for row in rows}
+    assert not any(row["reused"] for row in rows), "none was committed before"
+    with DagsterInstance.from_config(str(home.folder / "dagster_home")) as instance:
+        marked = instance.get_materialized_partitions(AssetKey(["tiny", "segment_models"]))
+    assert marked == {row["segment"] for row in rows}
     assert home.commits() == dict.fromkeys(home.commits(), 0)
     shutil.rmtree(home.folder)

@@ -11,6 +11,7 @@ from assets.evaluation.judge import EVALUATION
 from assets.forecasts.publish import FORECASTS
 from tests.cycle import HORIZON, House
 from tests.end_to_end.conftest import HOSTILE, WEEK_TWO, Seen, Story, table
+from tests.lakes import shard_files
 
 
 def failed_checks(seen: Seen) -> dict[str, str]:
@@ -121,6 +122,8 @@ def test_temporary_features_and_staging_are_gone(home: House, story: Story) -> N
     features = home.folder / "lake" / "features"
     assert not list(features.glob("rebuilt-*"))
     assert not list((home.folder / "lake").rglob("*.tmp"))
+    assert not [path for path in (home.folder / "lake" / "shared").rglob("*") if path.is_file()]
+    assert not [path for path in shard_files(home) if not path.endswith(".parquet")]
     for name in home.commits():
         folders = {path.name for path in (home.folder / "lake" / name).glob("data-*")}
         versions = home.lake.table(name).version() or 0

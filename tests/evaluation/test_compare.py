@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from assets.evaluation import judge
 from assets.evaluation.judge import EVALUATION, Evaluation, challenger_listing, evaluate, latest_evaluation
-from assets.models.store import boosters, listing_of, shards_by_bucket
+from assets.models.store import LISTING, listing_of
 from assets.models.train import train_fleet
-from tests.lakes import CLOSED, GOOD, HORIZON, SKIPPED, Trained, feature_frame, matrix, slow_naive
+from tests.lakes import CLOSED, GOOD, HORIZON, SKIPPED, Trained, feature_frame, loaded, matrix, slow_naive
 
 
 def judged(made: Trained, champion: Any = None) -> tuple[Evaluation, bool]:
@@ -26,8 +27,7 @@ def by_hand(made: Trained, holdout: int = HORIZON) -> pd.DataFrame:
     frame, recipe, last = feature_frame(made), made.recipe, made.features.profile.last_period
     x = matrix(frame, recipe)
     listing = listing_of(made.home.lake, made.training).to_pandas().set_index("segment")
-    parts = shards_by_bucket(made.home.lake, listing_of(made.home.lake, made.training))
-    twins = {key: booster for own in parts.values() for key, booster in boosters(own, "judged")}
+    twins = loaded(made, "judged")
     mean = frame.loc[frame["__period"] <= last - holdout, "sold"].mean()
     rows = []
     for key, own in frame.groupby("__segment"):
@@ -90,7 +90,10 @@ def test_skipped_segments_are_judged_by_the_baseline_on_the_same_rows(own: Train
 def test_who_was_not_chosen_on_the_fold_is_served_by_the_baseline(
     own: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judge, "chosen_segments", lambda _: frozenset({"shop 1"}))
+    listing = listing_of(own.home.lake, own.training).to_pandas()
+    listing.loc[listing["segment"] != "shop 1", "chosen"] = "baseline"
+    changed = pa.Table.from_pandas(listing, LISTING, preserve_index=False)
+    monkeypatch.setattr(judge, "listing_of", lambda *_: changed)
     judged(own)
     table = own.home.lake.table(EVALUATION).arrow().to_pandas().set_index("segment")
     assert (table.loc[GOOD, "challenger_absolute"] != table.loc[GOOD, "baseline_absolute"]).all()

@@ -13,11 +13,10 @@ from assets.evaluation.checks import evaluation_checks
 from assets.evaluation.incumbent import Champion
 from assets.evaluation.judge import EVALUATION, Evaluation, challenger_listing, evaluate, latest_evaluation
 from assets.features.build import build_features
-from assets.models.store import boosters, listing_of, shards_by_bucket
 from assets.models.train import train_fleet
 from resources.settings import Settings
 from tests.cycle import minimal
-from tests.lakes import GOOD, HORIZON, Trained, built, matrix, mixed_keys, mixed_table
+from tests.lakes import GOOD, HORIZON, Trained, built, loaded, matrix, mixed_keys, mixed_table
 
 
 def served_by(made: Trained, version: int = 1) -> Champion:
@@ -65,8 +64,7 @@ def incumbent_by_hand(old: Trained, new: Trained) -> dict[str, float]:
     frame = build_features(rows, old.recipe, profile).toPandas()
     frame = frame.sort_values(["__segment", "__period"], ignore_index=True)
     x, last = matrix(frame, old.recipe), new.features.profile.last_period
-    listing = listing_of(home.lake, old.training)
-    twins = {key: b for own in shards_by_bucket(home.lake, listing).values() for key, b in boosters(own, "judged")}
+    twins = loaded(dataclasses.replace(old, home=home), "judged")
     inside = (frame["__period"] > last - new.recipe.holdout) & (frame["__period"] <= last) & frame["sold"].notna()
     found = {}
     for key in GOOD:

@@ -18,12 +18,11 @@ from assets.features.publish import FeatureSet
 from assets.forecasts.checks import forecasts_checks
 from assets.forecasts.publish import FORECASTS, publish_forecasts
 from assets.forecasts.score import output_name
-from assets.models.store import boosters, listing_of, shards_by_bucket
 from assets.models.train import train_fleet
 from assets.raw.recipe import Recipe
 from resources.spark import Spark
 from tests.cycle import HORIZON, house, minimal, sales
-from tests.lakes import GOOD, SKIPPED, Trained, built, feature_frame, matrix, mixed_keys, slow_naive
+from tests.lakes import GOOD, SKIPPED, Trained, built, feature_frame, loaded, matrix, mixed_keys, slow_naive
 
 OPEN = [*GOOD, *SKIPPED]
 
@@ -31,7 +30,8 @@ OPEN = [*GOOD, *SKIPPED]
 def champion_of(made: Trained) -> Champion:
     home = made.home
     evaluation, _ = evaluate(home.lake, home.spark, home.settings, made.features, made.training, None)
-    return Champion(7, {"published": "p1", "evaluation": evaluation.digest}, home.lake.table(EVALUATION).arrow())
+    tags = {"published": "p1", "evaluation": evaluation.digest, "training": made.training.id}
+    return Champion(7, tags, home.lake.table(EVALUATION).arrow())
 
 
 def forecast(made: Trained, champion: Champion | None, features: FeatureSet | None = None) -> pd.DataFrame:
@@ -45,8 +45,7 @@ def by_hand(made: Trained, listing: pd.DataFrame) -> pd.DataFrame:
     """Forecasts worked out again from the feature table and the served boosters."""
     frame, last = feature_frame(made), made.features.profile.last_period
     x, known = matrix(frame, made.recipe), frame[frame["__period"] <= last]
-    parts = shards_by_bucket(made.home.lake, listing_of(made.home.lake, made.training))
-    served = {key: booster for own in parts.values() for key, booster in boosters(own, "served")}
+    served = loaded(made, "served")
     chosen, rows = listing.set_index("segment")["chosen"], []
     for key, own in frame[frame["__period"] > last].groupby("__segment"):
         history = known[known["__segment"] == key]

@@ -1,5 +1,8 @@
 """Partitions: only trained segments are marked, each with metadata of its own, in one run."""
 
+import os
+import signal
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -14,13 +17,17 @@ from dagster import (
     materialize,
 )
 
+from assets.models import train as train_module
 from assets.models.asset import TrainingConfig, models_asset
+from assets.models.bucket import SegmentRows
 from assets.models.checks import models_checks
 from assets.models.events import record_materializations, segment_metadata
+from assets.models.segment import fit_segment
 from assets.models.store import LISTING
+from assets.models.worker import train_bucket
 from assets.partitions import add_partitions
 from resources.mlflow import Mlflow
-from tests.lakes import CLOSED, GOOD, SKIPPED, Trained
+from tests.lakes import CLOSED, GOOD, SKIPPED, Trained, built, mixed_table, pickled_by_value
 
 KEY = AssetKey(["tiny", "segment_models"])
 ALL = [*GOOD, CLOSED, *SKIPPED]
@@ -37,8 +44,8 @@ def events(instance: DagsterInstance, run_id: str) -> dict[str, Any]:
 def train(made: Trained, instance: DagsterInstance, checks: bool = False, **arguments: Any) -> Any:
     settings, known = made.home.settings, made.home
     add_partitions(instance, settings.partitions_name, ALL)
-    segments = arguments.pop("segments", None)
-    config = {"ops": {"tiny__segment_models": {"config": {"segments": segments}}}} if segments else {}
+    given = {name: arguments.pop(name) for name in ("segments", "force") if name in arguments}
+    config = {"ops": {"tiny__segment_models": {"config": given}}} if given else {}
     assets = [models_asset(settings), *(models_checks(settings) if checks else [])]
     mlflow = Mlflow(tracking_uri=settings.tracking_uri, experiment="tiny")
     resources = {"lake": known.lake, "spark": known.spark, "mlflow": mlflow}
@@ -68,7 +75,7 @@ def test_a_run_of_everything_marks_what_was_trained_and_no_more(own: Trained, in
 
 
 def test_a_scattered_set_is_one_run_and_only_it_is_marked(own: Trained, instance: DagsterInstance) -> None:
-    result = train(own, instance, segments=["shop 2", "constant", "shop 0"])
+    result = train(own, instance, force=True, segments=["shop 2", "constant", "shop 0"])
     assert set(events(instance, result.run_id)) == {"shop 0", "shop 2"}
     assert instance.get_materialized_partitions(KEY) == {"shop 0", "shop 2"}
     assert len(instance.get_runs()) == 1
@@ -76,16 +83,54 @@ def test_a_scattered_set_is_one_run_and_only_it_is_marked(own: Trained, instance
 
 def test_a_run_of_a_range_marks_nothing_untrained(own: Trained, instance: DagsterInstance) -> None:
     tags = {"dagster/asset_partition_range_start": CLOSED, "dagster/asset_partition_range_end": "shop 1"}
-    result = train(own, instance, tags=tags)
+    result = train(own, instance, force=True, tags=tags)
     assert result.success
     assert set(events(instance, result.run_id)) == {"shop 0", "shop 1", CLOSED}
     assert instance.get_materialized_partitions(KEY) == {"shop 0", "shop 1", CLOSED}
 
 
 def test_a_run_of_one_partition_trains_it(own: Trained, instance: DagsterInstance) -> None:
-    result = train(own, instance, partition_key="shop 1")
+    result = train(own, instance, force=True, partition_key="shop 1")
     assert instance.get_materialized_partitions(KEY) == {"shop 1"}
     assert set(events(instance, result.run_id)) == {"shop 1"}
+
+
+def test_of_what_was_forced_only_what_can_be_trained_is_marked(own: Trained, instance: DagsterInstance) -> None:
+    result = train(own, instance, force=True, segments=["shop 1", "short"])
+    assert set(events(instance, result.run_id)) == {"shop 1"}
+
+
+def fails_for_shop_1(rows: SegmentRows, *others: Any) -> dict[str, Any]:
+    if rows.key == "shop 1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return fit_segment(rows, *others)
+
+
+def test_what_failed_is_not_marked_and_the_check_says_so(
+    own: Trained, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pickled_by_value(__name__)
+    monkeypatch.setattr(train_module, "train_bucket", partial(train_bucket, fit=fails_for_shop_1))
+    result = train(own, instance, checks=True, force=True)
+    assert result.success
+    assert set(events(instance, result.run_id)) == {"shop 0", "shop 2", CLOSED}
+    failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
+    assert [check.check_name for check in failed] == ["few_failures"]
+    (example,) = failed[0].metadata["examples"].value
+    assert example["segment"] == "shop 1"
+    assert "signal 9" in example["reason"]
+
+
+def test_only_what_changed_is_marked_again(own: Trained, instance: DagsterInstance) -> None:
+    first = train(own, instance, force=True)
+    assert set(events(instance, first.run_id)) == {*GOOD, CLOSED}
+    table = mixed_table()
+    table.loc[(table["shop"] == "shop 1") & (table["day"] == "2024-01-21"), "sold"] += 5.0
+    own.home.bring(table)
+    built(own.home)
+    second = train(own, instance)
+    assert set(events(instance, second.run_id)) == {"shop 1"}
+    assert instance.get_materialized_partitions(KEY) == {*GOOD, CLOSED}
 
 
 def test_nobody_by_that_name_is_a_mistake_explained_and_not_retried(own: Trained, instance: DagsterInstance) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,51 +10,20 @@ import pytest
 
 from assets.models.bucket import SegmentRows, read_bucket
 from assets.models.fit import predict
-from assets.models.shard import chosen_by_fold, packed, train_segment, unpacked
-from assets.raw.recipe import Recipe
-
-LAST, HOLDOUT = 99, 10
-
-
-def recipe(**keys: Any) -> Recipe:
-    model = {"objective": "regression", "rounds": 20, "label_transform": "none", "params": {}, "seed": 0}
-    given = {
-        "segment": ["shop"], "time": "day", "label": "sold", "frequency": "D", "phase": 0, "horizon": 10,
-        "kinds": {"sold": "number", "price": "number"}, "known_ahead": ["price"], "past_only": [], "lags": [10],
-        "windows": [], "statistics": [], "calendar_features": [], "season": 5, "holdout": HOLDOUT,
-        "minimum_history": 20, "closed_after": 10, "metric": "wape",
-    }  # fmt: skip
-    return Recipe(**{**given, "model": {**model, **keys.pop("model", {})}, **keys})
-
-
-def segment(rows: int = 110, seed: int = 0) -> SegmentRows:
-    """Periods 0 to 109, labels up to 99 that the first feature explains."""
-    draw = np.random.default_rng(seed)
-    x = np.column_stack([draw.integers(0, 5, rows).astype(float), draw.normal(size=rows)])
-    labels = 20 + 5 * x[:, 0] + draw.normal(0, 0.2, rows)
-    labels[LAST + 1 :] = np.nan
-    return SegmentRows("s", np.arange(rows), labels, x, 0)
-
-
-def changed(rows: SegmentRows, after: int, by: float = 1000.0) -> SegmentRows:
-    return SegmentRows(rows.key, rows.periods, np.where(rows.periods > after, rows.labels + by, rows.labels), rows.x, 0)
-
-
-def trained(rows: SegmentRows, asked: Recipe | None = None) -> dict[str, Any]:
-    return train_segment(rows, asked or recipe(), LAST, [])
+from assets.models.segment import CutOffs, fingerprint
+from assets.models.shard import packed, unpacked
+from tests.models.small import HOLDOUT, LAST, changed, recipe, segment, trained
 
 
 def test_a_good_segment_has_a_twin_and_a_served_model_and_says_what_each_saw() -> None:
     outcome = trained(segment())
     assert outcome["status"] == "trained"
-    assert (outcome["trained_through"], outcome["judged_through"], outcome["selected_through"]) == (
-        99,
-        89,
-        89,
-    )
+    cut_offs = outcome["trained_through"], outcome["judged_through"], outcome["selected_through"]
+    assert cut_offs == (99, 89, 89)
     assert outcome["fold_count"] == HOLDOUT
     assert outcome["chosen"] == "segment"
-    assert outcome["rows"] == 100
+    assert (outcome["rows"], outcome["fits"]) == (100, 3)
+    assert outcome["bytes"] == len(outcome["served"]) + len(outcome["judged"])
     assert unpacked(outcome["served"]).num_trees() == outcome["trees"] == 20
     assert outcome["served"] != outcome["judged"]
 
@@ -105,12 +73,14 @@ def labelled(count: int, value: float | None = None) -> SegmentRows:
 def test_a_segment_that_cannot_be_trained_is_skipped_with_its_reason(rows: SegmentRows, reason: str) -> None:
     outcome = trained(rows)
     assert (outcome["status"], outcome["reason"], outcome["chosen"]) == ("skipped", reason, "baseline")
+    assert outcome["shard"] is None
     assert "served" not in outcome
 
 
 def test_just_enough_history_is_trained_and_served_by_the_baseline_for_want_of_a_fold() -> None:
     outcome = trained(labelled(20))
-    assert (outcome["status"], outcome["chosen"], outcome["fold_count"]) == ("trained", "baseline", 0)
+    assert (outcome["status"], outcome["chosen"], outcome["fits"]) == ("trained", "baseline", 2)
+    assert outcome["fold_model_absolute"] is None
 
 
 def test_what_lightgbm_refuses_fails_the_segment_alone() -> None:
@@ -118,23 +88,33 @@ def test_what_lightgbm_refuses_fails_the_segment_alone() -> None:
     negative = SegmentRows("s", rows.periods, rows.labels - 500, rows.x, 0)
     poisson = recipe(model={"objective": "poisson"})
     outcome = trained(negative, poisson)
-    assert (outcome["status"], outcome["chosen"]) == ("failed", "baseline")
+    assert (outcome["status"], outcome["chosen"], outcome["shard"]) == ("failed", "baseline", None)
     assert "LightGBMError" in outcome["reason"]
     assert trained(rows, poisson)["status"] == "trained"
 
 
-@pytest.mark.parametrize(
-    ("metric", "fold", "who"),
-    [
-        ("wape", {"model_absolute": 1.0, "baseline_absolute": 2.0}, "segment"),
-        ("wape", {"model_absolute": 2.0, "baseline_absolute": 2.0}, "baseline"),
-        ("wape", {"model_absolute": float("nan"), "baseline_absolute": 2.0}, "baseline"),
-        ("rmse", {"model_squared": 9.0, "baseline_squared": 2.0, "model_absolute": 0.0, "baseline_absolute": 1.0}, "baseline"),
-        ("rmse", {"model_squared": 1.0, "baseline_squared": 2.0, "model_absolute": 5.0, "baseline_absolute": 1.0}, "segment"),
-    ],
-)  # fmt: skip
-def test_the_choice_follows_the_metric(metric: str, fold: dict[str, float], who: str) -> None:
-    assert chosen_by_fold({"fold_count": 3, **{f"fold_{name}": value for name, value in fold.items()}}, metric) == who
+def mark(rows: SegmentRows, last: int = LAST, shared: str = "all", holdout: int = HOLDOUT) -> str:
+    return fingerprint(rows, CutOffs.of(recipe(holdout=holdout), last), shared)
+
+
+def test_the_fingerprint_is_of_all_that_a_fit_sees_and_of_nothing_else() -> None:
+    rows = segment()
+    future = np.where(rows.periods[:, None] > LAST, 9.0, rows.x)
+    unlabelled = SegmentRows("s", rows.periods[:105], rows.labels[:105], rows.x[:105], 7)
+    same = [segment(), SegmentRows("s", rows.periods, rows.labels, future, 0), unlabelled]
+    assert {mark(each) for each in same} == {mark(rows)}
+    x = rows.x.copy()
+    x[50, 1] += 1e-9
+    others = [
+        mark(changed(rows, LAST - 1)),
+        mark(changed(rows, -1, by=1e-9)),
+        mark(SegmentRows("s", rows.periods, rows.labels, x, 0)),
+        mark(SegmentRows("s", rows.periods, np.where(rows.periods == 3, np.nan, rows.labels), rows.x, 0)),
+        mark(rows, last=LAST - 1),
+        mark(rows, holdout=HOLDOUT + 1),
+        mark(rows, shared="other"),
+    ]
+    assert len({mark(rows), *others}) == len(others) + 1
 
 
 def test_a_packed_model_predicts_to_the_bit_what_it_did() -> None:

@@ -81,6 +81,7 @@ BEFORE = {
         "incumbent": None,
         "baseline": None,
         "served": None,
+        "fleet": None,
         "holdout": {"start": None, "end": None},
     },
     "forecasts": {"rows": 0, "start": None, "end": None},

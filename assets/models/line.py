@@ -1,0 +1,52 @@
+"""What is known of a segment after training: the rows that workers give back, and those kept beside its models."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from assets.models.error_sums import SUMS
+
+SEGMENT_MODEL, FLEET_MODEL, BASELINE = "segment", "fleet", "baseline"
+TRAINED, SKIPPED, FAILED = "trained", "skipped", "failed"
+
+# who is compared on the fold before the holdout: the segment's own model, the fleet-wide one, the baseline
+FOLD_CANDIDATES = {SEGMENT_MODEL: "fold_model", FLEET_MODEL: "fold_fleet", BASELINE: "fold_baseline"}
+
+_OWN_SUMS = [(f"fold_model_{name}", pa.float64()) for name in SUMS]
+_FIT = [
+    ("trees", pa.int32()),
+    ("fits", pa.int32()),
+    ("bytes", pa.int64()),
+    *_OWN_SUMS,
+    ("seconds", pa.float64()),
+    ("finished_at", pa.timestamp("us", "UTC")),
+    ("host", pa.string()),
+    ("worker", pa.int32()),
+    ("threads", pa.int32()),
+]
+# beside the models in a shard: enough to know a segment again that need not be trained anew
+SHARD = pa.schema(
+    [("segment", pa.string()), ("fingerprint", pa.string()), *_FIT, ("served", pa.binary()), ("judged", pa.binary())]
+)
+FIT_COLUMNS = [name for name, _ in _FIT]
+# what goes back through Spark, and what the table of models holds: a line a segment
+LINE = pa.schema(
+    [
+        ("segment", pa.string()),
+        ("bucket", pa.int32()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("chosen", pa.string()),
+        ("rows", pa.int64()),
+        ("trained_through", pa.int64()),
+        ("judged_through", pa.int64()),
+        ("selected_through", pa.int64()),
+        ("fold_count", pa.int64()),
+        ("fold_label_absolute", pa.float64()),
+        *[(f"{prefix}_{name}", pa.float64()) for prefix in ("fold_fleet", "fold_baseline") for name in SUMS],
+        *_FIT,
+        ("reused", pa.bool_()),
+        ("fingerprint", pa.string()),
+        ("shard", pa.string()),
+    ]
+)

@@ -1,0 +1,165 @@
+"""Training of a whole fleet, from committed features to committed models and Dagster events, beside a bare loop.
+
+    .venv/bin/python -m benchmarks.training --segments 5000 --repeat 3 --json training.json
+
+Our side is a Dagster run of `segment_models` in a process of its own: Spark's start, the fleet-wide model, fits,
+shards, commit, events and metadata all count. Every few seconds it is halted (its JVM, driver and workers), and the
+bare loop fits one bucket a process: so both sides see the same machine. Halted time is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bare_loop import bare_fits
+from benchmarks.made_fleet import made_settings, make_fleet
+from benchmarks.processes import family, halted, resident_bytes, role
+from resources.lake import Lake
+
+ROOT = Path(__file__).resolve().parent.parent
+ROWS = 730
+
+
+def main() -> None:
+    """Runs the benchmark and prints, or writes, its figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--segments", type=int, default=5_000)
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--every", type=float, default=40.0, help="seconds between two turns of the bare loop")
+    parser.add_argument("--folder", type=Path, help="keep the lake here; an existing one is used again")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--ours", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.ours:
+        _train(given.ours)
+        return
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="fleet_training_"))
+    if not (folder / "lake").exists():
+        make_fleet(folder, given.segments, ROWS, os.cpu_count() or 1)
+    runs = [_run(folder, given.every) for _ in range(given.repeat)]
+    figures = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
+        "segments": given.segments,
+        "rows a segment": ROWS,
+        "ratio, median": round(statistics.median(run["ours / bare"] for run in runs), 3),
+        "runs": runs,
+    }
+    text = json.dumps(figures, indent=2)
+    print(text)
+    if given.json:
+        given.json.write_text(text + "\n")
+    if not given.folder:
+        shutil.rmtree(folder)
+
+
+def _run(folder: Path, every: float) -> dict[str, Any]:
+    for made in ("boosters", "models"):
+        shutil.rmtree(folder / "lake" / made, ignore_errors=True)
+    shutil.rmtree(folder / "dagster", ignore_errors=True)
+    (folder / "dagster").mkdir()
+    began, paused, bare = time.perf_counter(), 0.0, []
+    ours = subprocess.Popen([sys.executable, "-m", "benchmarks.training", "--ours", str(folder)], cwd=ROOT)
+    peaks: dict[str, int] = {}
+    turns, next_turn = _turns(folder), began + every
+    watcher = threading.Thread(target=_watch_memory, args=(ours, peaks), daemon=True)
+    watcher.start()
+    while ours.poll() is None:
+        time.sleep(0.05)
+        if time.perf_counter() >= next_turn:
+            halt = time.perf_counter()
+            with halted(ours.pid):
+                bare.append(bare_fits(next(turns), folder / "bare"))
+            paused += time.perf_counter() - halt
+            next_turn = time.perf_counter() + every
+    if ours.returncode:
+        raise SystemExit(f"our side ended with {ours.returncode}")
+    seconds = time.perf_counter() - began - paused
+    if not bare:
+        bare.append(bare_fits(next(turns), folder / "bare"))
+    return _figures(folder, seconds, bare, peaks)
+
+
+def _figures(folder: Path, seconds: float, bare: list[tuple[int, float]], peaks: dict[str, int]) -> dict[str, Any]:
+    from assets.models.store import latest_training
+
+    training = latest_training(Lake(uri=made_settings(folder / "lake").lake))
+    assert training is not None
+    record, fits = training.record, training.record["fits"]
+    per_bare = sum(done for done, _ in bare) / sum(took for _, took in bare)
+    return {
+        "seconds": round(seconds, 1),
+        "fits": fits,
+        "our fits/s": round(fits / seconds, 2),
+        "bare fits/s": round(per_bare, 2),
+        "bare fits": sum(done for done, _ in bare),
+        "ours / bare": round(fits / seconds / per_bare, 3),
+        "phases": record["seconds"],
+        "fleet-wide model": record["fleet_model"],
+        "bytes a model": round(record["bytes"] / max(1, 2 * record["fitted"])),
+        "peak MiB": {name: round(value / 2**20) for name, value in peaks.items()},
+    }
+
+
+def _watch_memory(process: subprocess.Popen[bytes], peaks: dict[str, int]) -> None:
+    while process.poll() is None:
+        for pid in family(process.pid):
+            name = role(pid)
+            peaks[name] = max(peaks.get(name, 0), resident_bytes(pid))
+        time.sleep(1.0)
+
+
+def _turns(folder: Path) -> Iterator[list[list[str]]]:
+    """For each turn of the bare loop one bucket a process; they are taken from all over the fleet."""
+    files = sorted(str(file) for file in (folder / "lake/features").rglob("part.parquet"))
+    processes = os.cpu_count() or 1
+    step = max(1, len(files) // (10 * processes))
+    chosen = cycle(files[::step])
+    while True:
+        yield [[next(chosen)] for _ in range(processes)]
+
+
+def _train(folder: Path) -> None:
+    """Our side: one Dagster run of `segment_models` on an instance with batched SQLite."""
+    os.environ["DAGSTER_HOME"] = str(folder / "dagster")
+    settings_file = (ROOT / "dagster.yaml").read_text().replace(".dagster", str(folder / "dagster/storage"))
+    (folder / "dagster/dagster.yaml").write_text(settings_file)
+    from dagster import AssetKey, DagsterInstance, materialize
+
+    from assets.features.publish import SEGMENTS
+    from assets.models.asset import SEGMENT_MODELS, models_asset
+    from assets.partitions import add_partitions
+    from orchestration.event_log import enable_batching
+    from resources.spark import Spark
+
+    enable_batching()
+    settings = made_settings(folder / "lake")
+    lake = Lake(uri=settings.lake)
+    with DagsterInstance.get() as instance:
+        keys = lake.table(SEGMENTS).arrow(columns=["__segment"])["__segment"].to_pylist()
+        add_partitions(instance, settings.partitions_name, keys)
+        quiet = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
+        resources = {"lake": lake, "spark": Spark()}
+        result = materialize([models_asset(settings)], instance=instance, resources=resources, run_config=quiet)
+        marked = len(instance.get_materialized_partitions(AssetKey(["made", SEGMENT_MODELS])))
+    if not result.success or marked != len(keys):
+        raise SystemExit(f"{marked} of {len(keys)} partitions marked")
+
+
+if __name__ == "__main__":
+    main()
