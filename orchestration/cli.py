@@ -22,6 +22,9 @@ from resources.settings import CONFIG_VARIABLE, REPOSITORY_ROOT, Settings, read_
 if TYPE_CHECKING:
     from dagster import DagsterInstance, ExecuteJobResult
 
+    from assets.raw.profile import Profile
+    from assets.raw.recipe import Recipe
+
 FAILED, WRONG_INPUT = 1, 2
 DEMO_TABLE = REPOSITORY_ROOT / "data" / "demo" / "sales.parquet"
 Config = Annotated[Path, typer.Option("--config", "-c", help="The fleet.yaml to use.")]
@@ -65,13 +68,7 @@ def validate(config: Config = DEFAULT_CONFIG) -> None:
 
         source = read_source(Spark().session(), find_files(settings), settings)
         profile, recipe = inspect(source, settings)
-    shown = {
-        "rows": f"{profile.rows:,}",
-        "time": f"{profile.first_time} to {profile.last_time}, last label {profile.last_label}",
-        **{name: getattr(recipe, name) for name in ("frequency", "horizon", "holdout", "season", "minimum_history")},
-        "features": ", ".join(recipe.features),
-    }
-    _print_columns(f"{settings.name}: valid", shown)
+    _print_columns(f"{settings.name}: valid", _derived(profile, recipe))
 
 
 @app.command()
@@ -113,6 +110,22 @@ def _settings(config: Path) -> Settings:
     settings = read_settings(config)
     os.environ[CONFIG_VARIABLE] = str(config.resolve())
     return settings
+
+
+def _derived(profile: Profile, recipe: Recipe) -> dict[str, Any]:
+    """What `validate` shows of a table and of the settings derived from it."""
+    if timeline := profile.timeline:
+        span = f"{timeline.first_time} to {timeline.last_time}, last label {timeline.last_label}"
+        lengths = {name: getattr(recipe, name) for name in ("frequency", "horizon", "holdout", "season")}
+    else:
+        span, lengths = "none", {"holdout": "a tenth of the rows, chosen by a hash of each"}
+    return {
+        "rows": f"{profile.rows:,}",
+        "time": span,
+        **lengths,
+        "minimum_history": recipe.minimum_history,
+        "features": ", ".join(recipe.features),
+    }
 
 
 def _refuse_parameters(settings: Settings) -> None:

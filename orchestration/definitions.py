@@ -27,19 +27,18 @@ from resources.mlflow import Mlflow
 from resources.settings import Settings, config_path, read_settings
 from resources.spark import Spark
 
-ASSETS = (raw_asset, features_asset, models_asset, evaluation_asset, champions_asset, forecasts_asset)
-CHECKS = (
-    raw_checks, features_checks, quarantine_checks, models_checks,
-    evaluation_checks, champions_checks, forecasts_checks,
-)  # fmt: skip
+ASSETS = (raw_asset, features_asset, models_asset, evaluation_asset, champions_asset)
+CHECKS = (raw_checks, features_checks, quarantine_checks, models_checks, evaluation_checks, champions_checks)
 
 
 def fleet_definitions(settings: Settings) -> Definitions:
     """Assets, checks, job, schedule and resources of one fleet."""
     weekly_cycle = weekly_cycle_job(settings)
+    # without time there is no future: rows are scored as they are brought
+    assets, checks = ((*ASSETS, forecasts_asset), (*CHECKS, forecasts_checks)) if settings.time else (ASSETS, CHECKS)
     return Definitions(
-        assets=[build(settings) for build in ASSETS],
-        asset_checks=[check for build in CHECKS for check in build(settings)],
+        assets=[build(settings) for build in assets],
+        asset_checks=[check for build in checks for check in build(settings)],
         jobs=[weekly_cycle],
         schedules=[weekly_schedule(settings, weekly_cycle)],
         resources={

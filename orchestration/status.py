@@ -48,7 +48,7 @@ def _champion(champion: Champion | None) -> dict[str, Any]:
     return {
         "version": champion.version,
         "segments": len(champion.listing),
-        "trained_through": champion.tags["trained_through"],
+        "trained_through": champion.tags["trained_through"] or None,
     }
 
 

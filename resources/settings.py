@@ -173,12 +173,16 @@ class Mlflow(_Section):
 
 
 class Settings(_Section):
-    """One fleet, as its user wrote it. Paths are absolute once read by `read_settings`."""
+    """One fleet, as its user wrote it. Paths are absolute once read by `read_settings`.
+
+    Without `time` the table's rows have no order: they are held out by a hash of themselves, nothing is a horizon
+    ahead, and a model looks at `features.known_ahead` only (by default: every column without another role).
+    """
 
     name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")
     source: Source
     segment: Names = Field(min_length=1)
-    time: str = Field(min_length=1)
+    time: Annotated[str, Field(min_length=1)] | None = None
     label: str = Field(min_length=1)
     frequency: Annotated[str, AfterValidator(_frequency)] | None = None
     horizon: Positive | None = None
@@ -195,8 +199,13 @@ class Settings(_Section):
 
     @property
     def columns(self) -> list[str]:
-        """Every column of the source that the fleet reads: key, time, label, features."""
-        return [*self.segment, self.time, self.label, *self.features.known_ahead, *self.features.past_only]
+        """Every column of the source that is named: key, time, label, features."""
+        return [*self.segment, *self.time_columns, self.label, *self.features.known_ahead, *self.features.past_only]
+
+    @property
+    def time_columns(self) -> list[str]:
+        """The time column; none of a table without time."""
+        return [self.time] if self.time else []
 
     @property
     def partitions_name(self) -> str:

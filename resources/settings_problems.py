@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 Lines = dict[str, int]
 TYPE_NAMES = ("str", "int", "bool", "float")
+COUNTED_IN_PERIODS = (
+    "frequency", "horizon", "features.past_only", "features.lags", "features.rolling", "features.calendar",
+    "evaluation.holdout", "evaluation.season", "forecasts.closed_after",
+)  # fmt: skip
 
 
 def read_document(file: Path) -> tuple[Any, Lines]:
@@ -58,7 +62,7 @@ def _walk(node: yaml.Node | None, prefix: str, lines: Lines, twice: list[Problem
 def problems_of(document: Any, lines: Lines, name: str) -> list[Problem]:
     """All problems of a parsed `fleet.yaml`: types, unknown keys, impossible combinations."""
     if not isinstance(document, dict):
-        required = "name, source, segment, time, label"
+        required = "name, source, segment, label (and time, if the table has one)"
         return [Problem(name, "holds no settings", f"write at least {required}")]
     found: list[Problem] = []
     try:
@@ -121,8 +125,8 @@ EXAMPLES = {
     "source.format": "write parquet, csv or json",
     "source.options": "write text, a number or true/false",
     "segment": "write a column or a list of columns such as [store, department]",
-    "time": "write the name of the time column",
-    "label": "write the name of the column to forecast",
+    "time": "write the name of the time column, or leave the key out if the table has none",
+    "label": "write the name of the column to predict",
     "frequency": "write a pandas alias such as h, D, B, W-FRI, MS, or leave it out",
     "horizon": "write a whole number of periods such as 28",
     "features": "write a mapping with known_ahead, past_only, lags, rolling, calendar",
@@ -152,7 +156,7 @@ def impossible_combinations(document: dict[str, Any], lines: Lines, name: str) -
     """Values that are fine alone but not together; tolerant of values of wrong type (reported elsewhere)."""
     features = _mapping(document.get("features"))
     horizon = document.get("horizon")
-    found = [*_columns_named_twice(document, features, lines, name)]
+    found = [*_columns_named_twice(document, features, lines, name), *_in_need_of_time(document, lines, name)]
     lags = features.get("lags")
     if isinstance(horizon, int) and isinstance(lags, list):
         found += [
@@ -165,6 +169,19 @@ def impossible_combinations(document: dict[str, Any], lines: Lines, name: str) -
             for lag in lags
             if isinstance(lag, int) and 1 <= lag < horizon
         ]
+    return found
+
+
+def _in_need_of_time(document: dict[str, Any], lines: Lines, name: str) -> list[Problem]:
+    """Keys that count calendar periods, in a fleet whose table has no time column."""
+    if document.get("time") is not None:
+        return []
+    remedy = "name the table's time column (time: date), or remove this key"
+    found = []
+    for key in COUNTED_IN_PERIODS:
+        section, _, inner = key.rpartition(".")
+        if (_mapping(document.get(section)) if section else document).get(inner) is not None:
+            found.append(Problem(_where(key, lines, name), "means nothing without `time`", remedy))
     return found
 
 

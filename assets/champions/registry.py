@@ -31,7 +31,7 @@ def publish_champion(lake: Lake, mlflow: Mlflow, evaluation: Evaluation, decisio
         "training": evaluation.record["training"],
         "raw_digest": evaluation.record["raw_digest"],
         "recipe_digest": evaluation.record["recipe_digest"],
-        "trained_through": evaluation.record["last_label"],
+        "trained_through": evaluation.record["last_label"] or "",
         "dagster_run_id": mlflow.run().dagster_run_id,
     }
     version = _register(mlflow, evaluation.record, decision, tags)

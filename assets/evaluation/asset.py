@@ -19,6 +19,7 @@ from assets.evaluation.incumbent import published_champion
 from assets.evaluation.judge import CODE_VERSION, EVALUATION, Evaluation, evaluate
 from assets.evaluation.report import (
     error_table,
+    holdout_said,
     scatter_plot,
     segment_errors,
     totals_plot,
@@ -85,7 +86,7 @@ def _metadata(
     numbers = {f"{record['metric']} of {name}": error for name, error in record["errors"].items() if error is not None}
     return {
         **numbers,
-        "holdout": f"{record['holdout']['start']} to {record['holdout']['end']}",
+        "holdout": holdout_said(record),
         "dagster/row_count": len(rows),
         "segments": len(rows),
         "segments judged": len(errors),

@@ -45,5 +45,8 @@ def recipes_of(lake: Lake, champion: Champion) -> list[Recipe]:
 
 
 def answers(lake: Lake, champion: Champion, recipe: Recipe) -> bool:
-    """Whether a champion answers a recipe's question: the same segments, time, label and frequency."""
-    return all(theirs.problem_digest == recipe.problem_digest for theirs in recipes_of(lake, champion))
+    """Whether a champion answers a recipe's question: same segments, time, label, frequency, and rows held out."""
+    return all(
+        (theirs.problem_digest, theirs.split_by) == (recipe.problem_digest, recipe.split_by)
+        for theirs in recipes_of(lake, champion)
+    )

@@ -117,7 +117,7 @@ def _comparable(
     if champion is None:
         return None, "no fleet served before"
     if not answers(lake, champion, recipe):
-        return None, "it answers another question: segment, time, label or frequency changed"
+        return None, "it answers another question: segment, time, label, frequency or the rows held out changed"
     if any(theirs.horizon < recipe.horizon for theirs in recipes_of(lake, champion)):
         return None, "it forecasts fewer periods ahead, from labels that are not known yet at this horizon"
     holdout_from = features.profile.last_period - recipe.holdout
@@ -199,7 +199,7 @@ def _record(
     table: pa.Table,
 ) -> dict[str, Any]:
     recipe, profile = training.recipe, features.profile
-    calendar_times = recipe.calendar.times(profile.first_time, profile.last_label)
+    held_out = profile.timeline.last(recipe.holdout) if profile.timeline else None
     summed = totals(table)
     errors = {candidate: metric_of(recipe.metric, summed, candidate) for candidate in CANDIDATES}
     return {
@@ -215,10 +215,10 @@ def _record(
         "incumbent_version": incumbent.version if incumbent else None,
         "incumbent_left_out": why_not,
         "holdout": {
-            "start": calendar_times[-recipe.holdout].isoformat(),
-            "end": calendar_times[-1].isoformat(),
+            "start": held_out[0].isoformat() if held_out is not None else None,
+            "end": held_out[-1].isoformat() if held_out is not None else None,
         },
-        "last_label": profile.last_label.isoformat(),
+        "last_label": profile.timeline.last_label.isoformat() if profile.timeline else None,
         "holdout_from": profile.last_period - recipe.holdout,
         "trained_through": training.record["trained_through"],
         "judged_through": _latest(table, "judged_through"),

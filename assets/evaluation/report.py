@@ -26,6 +26,13 @@ EXPLAINED = {
     "incumbent": "the fleet that has served until now",
     "baseline": "seasonal naive: the last season known at the forecast's origin",
 }
+MEAN = "the mean of the segment's labels outside the holdout"
+
+
+def holdout_said(record: dict[str, Any]) -> str:
+    """Which rows were held out, as people say it."""
+    start, end = record["holdout"]["start"], record["holdout"]["end"]
+    return f"{start} to {end}" if start else "a tenth of the rows, chosen by a hash of each"
 
 
 def segment_errors(table: pa.Table) -> pd.DataFrame:
@@ -57,6 +64,7 @@ def worst_segments(errors: pd.DataFrame, count: int = WORST) -> pd.DataFrame:
 
 def error_table(record: dict[str, Any]) -> pd.DataFrame:
     """A row a candidate: error, bias, what it is."""
+    explained = EXPLAINED if record["holdout"]["start"] else {**EXPLAINED, "baseline": MEAN}
     return pd.DataFrame(
         [
             {
@@ -65,7 +73,7 @@ def error_table(record: dict[str, Any]) -> pd.DataFrame:
                 "bias": record["bias"][name],
                 "what it is": said,
             }
-            for name, said in EXPLAINED.items()
+            for name, said in explained.items()
         ]
     )
 
@@ -106,6 +114,7 @@ def write_report(lake: Lake, name: str, record: dict[str, Any], table: pa.Table,
         name=name,
         record=record,
         run_id=run_id,
+        holdout=holdout_said(record),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         totals=error_table(record).to_dict("records"),
         worst=worst_segments(errors, WORST_IN_REPORT).to_dict("records"),

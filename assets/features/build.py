@@ -25,17 +25,23 @@ def build_features(valid: DataFrame, recipe: Recipe, profile: Profile) -> DataFr
     Gives: the segment columns, `__segment`, `fleet_bucket`, `__period`, `__time`, the label (null in the
     future), `__assumed` (a future row whose `known_ahead` values were carried on) and the columns of
     `recipe.features`; sorted by bucket, segment and period. Lags and windows count calendar periods, not rows,
-    and every one of them ends at least a horizon before its row.
+    and every one of them ends at least a horizon before its row. Rows without time have no future, no `__time` and
+    nothing assumed.
     """
     from pyspark.sql import Window
 
+    if recipe.time is None:
+        return _arranged(valid.repartition(_partitions(valid), BUCKET), [], recipe)
     rows = _with_future(valid, recipe, profile)
     segment = Window.partitionBy(BUCKET, KEY).orderBy(PERIOD)
     filled = _carry_on(rows, recipe, profile, segment)
     lagged = filled.select("*", *_lags(recipe, segment), *_rolling(recipe, segment))
-    wanted = [*recipe.segment, KEY, PERIOD, TIME, recipe.label, ASSUMED, *recipe.features, BUCKET]
-    featured = _with_calendar(lagged, recipe, profile)
-    return featured.select(*[quoted(column) for column in wanted]).sortWithinPartitions(BUCKET, KEY, PERIOD)
+    return _arranged(_with_calendar(lagged, recipe, profile), [TIME, ASSUMED], recipe)
+
+
+def _arranged(rows: DataFrame, of_time: list[str], recipe: Recipe) -> DataFrame:
+    wanted = [*recipe.segment, KEY, PERIOD, *of_time, recipe.label, *recipe.features, BUCKET]
+    return rows.select(*[quoted(column) for column in wanted]).sortWithinPartitions(BUCKET, KEY, PERIOD)
 
 
 def _with_future(valid: DataFrame, recipe: Recipe, profile: Profile) -> DataFrame:
@@ -101,7 +107,7 @@ def _with_calendar(rows: DataFrame, recipe: Recipe, profile: Profile) -> DataFra
     from pyspark.sql import functions as F
 
     beyond = max(0, recipe.horizon)
-    times = recipe.calendar.times(profile.first_time, profile.last_label, beyond)
+    times = recipe.calendar.times(profile.times.first_time, profile.times.last_label, beyond)
     start = recipe.calendar.period_of(times[0])
     columns = {
         PERIOD: pa.array(range(start, start + len(times)), pa.int32()),

@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 FEATURES, QUARANTINE, SEGMENTS = "features", "quarantine", "segments"
 MOST_CATEGORIES = 1000
 CODE_VERSION = code_version(
-    "assets.raw.parse", "assets.raw.calendar", "assets.features.contract", "assets.features.build"
+    "assets.raw.cells",
+    "assets.raw.parse",
+    "assets.raw.calendar",
+    "assets.raw.split",
+    "assets.features.contract",
+    "assets.features.build",
 )
 
 
@@ -77,7 +82,7 @@ def current_features(lake: Lake) -> FeatureSet:
 
 def current_recipe(lake: Lake, spark: Spark, settings: Settings) -> Recipe:
     """Today's recipe: the settings completed by the last snapshot, with the categories of the features."""
-    recipe = recipe_of(settings, snapshot_profile(lake, spark, settings))
+    recipe = recipe_of(settings, _profile(lake, spark, settings))
     categories = current_features(lake).recipe.categories if lake.table(FEATURES).exists() else {}
     return recipe.model_copy(update={"categories": categories})
 
@@ -87,7 +92,7 @@ def publish_features(lake: Lake, spark: Spark, settings: Settings) -> FeatureSet
     from pyspark import StorageLevel
 
     raw = lake.table(RAW)
-    profile = snapshot_profile(lake, spark, settings)
+    profile = _profile(lake, spark, settings)
     recipe = recipe_of(settings, profile)
     digest = version_of(raw.record()["digest"], recipe.features_digest, CODE_VERSION)
     table = lake.table(FEATURES)
@@ -106,6 +111,18 @@ def publish_features(lake: Lake, spark: Spark, settings: Settings) -> FeatureSet
         return _commit(lake, judged, recipe, profile, record)
     finally:
         judged.unpersist()
+
+
+def _profile(lake: Lake, spark: Spark, settings: Settings) -> Profile:
+    """The snapshot's profile; rows without time go on being split by the columns that split them before.
+
+    Otherwise a new feature would deal all rows anew, and fleets with it and without it could not be compared.
+    """
+    profile, features = snapshot_profile(lake, spark, settings), lake.table(FEATURES)
+    before = Profile.from_json(features.record()["profile"]).split_by if features.exists() else []
+    if profile.timeline or not before or not set(before) <= set(lake.table(RAW).schema().names):
+        return profile
+    return profile.model_copy(update={"split_by": before})
 
 
 def _segment_count(raw: DataFrame, settings: Settings) -> int:

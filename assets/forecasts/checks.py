@@ -19,7 +19,7 @@ def forecasts_checks(settings: Settings) -> list[AssetChecksDefinition]:
         features = current_features(lake)
         segments = lake.table(SEGMENTS).arrow(["__open"], version=features.record["segments_version"])
         still_open = int(pc.sum(segments["__open"]).as_py() or 0)
-        keys = [*features.recipe.segment, features.recipe.time]
+        keys = [*features.recipe.segment, *features.recipe.time_columns]
         rows = lake.table(FORECASTS).arrow(keys)
         distinct = len(rows.group_by(keys).aggregate([]))
         wanted = still_open * features.recipe.horizon
@@ -41,7 +41,7 @@ def forecasts_checks(settings: Settings) -> list[AssetChecksDefinition]:
     @asset_check(asset=key, blocking=True, description="The columns that users read are there.")
     def schema(lake: Lake) -> AssetCheckResult:
         recipe = current_features(lake).recipe
-        wanted = [*recipe.segment, recipe.time, *(output_name(name, recipe) for name in COLUMNS)]
+        wanted = [*recipe.segment, *recipe.time_columns, *(output_name(name, recipe) for name in COLUMNS)]
         present = lake.table(FORECASTS).schema().names
         return AssetCheckResult(passed=present == wanted, metadata={"columns": present, "wanted": wanted})
 

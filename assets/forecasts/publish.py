@@ -65,7 +65,7 @@ def publish_forecasts(
             otherwise=fleet_mean(spark, files, recipe.label, last),
             champion=workers_champion,
             version=version,
-            time_type=features.profile.time_type,
+            time_type=features.profile.times.time_type,
             folder=staging.uri,
         )
         written = spread(spark, tasks, work, WRITTEN)
@@ -76,8 +76,8 @@ def publish_forecasts(
 
 
 def _record(digest: str, features: FeatureSet, champion: Champion | None, written: pa.Table) -> dict[str, Any]:
-    recipe, profile = features.recipe, features.profile
-    ahead = recipe.calendar.times(profile.first_time, profile.last_label, recipe.horizon)[-recipe.horizon :]
+    recipe = features.recipe
+    ahead = features.profile.times.ahead(recipe.horizon)
     counted = {name: pc.sum(written[name]).as_py() or 0 for name in WRITTEN.names if name != "file"}
     rows = counted["rows"]
     return {
@@ -107,6 +107,6 @@ def _schema(lake: Lake, features: FeatureSet) -> pa.Schema:
     wanted = pa.schema([schema.field(name) for name in (*recipe.segment, TIME, ASSUMED)])
     nothing = np.empty(0)
     table = forecast_table(
-        wanted.empty_table(), nothing, nothing.astype(object), recipe, None, features.profile.time_type
+        wanted.empty_table(), nothing, nothing.astype(object), recipe, None, features.profile.times.time_type
     )
     return table.schema

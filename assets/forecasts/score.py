@@ -128,7 +128,7 @@ def forecast_table(
 
 def output_name(name: str, recipe: Recipe) -> str:
     """A column of the forecasts; prefixed where the user's key has a column of that name, in any case."""
-    taken = {column.lower() for column in (*recipe.segment, recipe.time)}
+    taken = {column.lower() for column in (*recipe.segment, *recipe.time_columns)}
     while name in taken:
         name = f"fleet_{name}"
     return name

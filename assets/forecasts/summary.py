@@ -46,7 +46,7 @@ def forecast_plot(lake: Lake, features: FeatureSet) -> Figure:
         axes.plot(history[TIME], history[recipe.label], color=GREY, lw=1)
         ahead = _ahead(lake, recipe, segment)
         for model, colour in (("segment", BLUE), ("fleet", GREEN), ("baseline", ORANGE)):
-            part = ahead[ahead[output_name("model", recipe)] == model].sort_values(recipe.time)
+            part = ahead[ahead[output_name("model", recipe)] == model].sort_values(recipe.time_columns)
             axes.plot(part[recipe.time], part[output_name("forecast", recipe)], color=colour, lw=1.4, label=model)
         axes.set_title(str(segment[KEY])[:80], loc="left", fontsize=10, parse_math=False)
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,6 @@
 """`raw`: what the source held, unchanged, as one immutable snapshot."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetExecutionContext,
@@ -13,10 +13,21 @@ from dagster import (
 
 from assets.presentation import column_schema, mistakes_explained, plot, previous_metadata, table
 from assets.raw.ingest import RAW, Snapshot, ingest, read_snapshot
-from assets.raw.summary import emptiest_segments, label_plot, label_quantiles, segment_count
+from assets.raw.profile import Profile
+from assets.raw.summary import (
+    emptiest_segments,
+    label_counts,
+    label_histogram,
+    label_plot,
+    label_quantiles,
+    segment_count,
+)
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 
 def raw_asset(settings: Settings) -> AssetsDefinition:
@@ -51,11 +62,26 @@ def _metadata(lake: Lake, spark: Spark, settings: Settings, snapshot: Snapshot) 
         "segments": segment_count(frame, settings, profile),
         "files": snapshot.files,
         "snapshot": snapshot.version,
-        "frequency": profile.frequency,
-        "first time": str(profile.first_time),
-        "last label": str(profile.last_label),
+        **_of_time(profile),
         "dagster/column_schema": column_schema(schema),
         "dagster/uri": MetadataValue.path(lake.table(RAW).uri),
         "most empty labels": table(emptiest_segments(frame, settings, profile)),
-        "label over time": plot(label_plot(label_quantiles(frame, settings, profile), settings.label)),
+        **_label_plot(frame, settings, profile),
     }
+
+
+def _of_time(profile: Profile) -> dict[str, Any]:
+    if profile.timeline is None:
+        return {}
+    return {
+        "frequency": profile.timeline.frequency,
+        "first time": str(profile.timeline.first_time),
+        "last label": str(profile.timeline.last_label),
+    }
+
+
+def _label_plot(frame: "DataFrame", settings: Settings, profile: Profile) -> dict[str, Any]:
+    if profile.timeline is None:
+        return {"label": plot(label_histogram(label_counts(frame, settings, profile), settings.label))}
+    quantiles = label_quantiles(frame, settings, profile)
+    return {"label over time": plot(label_plot(quantiles, settings.label))}

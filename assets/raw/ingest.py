@@ -12,6 +12,7 @@ from assets.raw.profile import Profile, moments_of, profile_of
 from assets.raw.recipe import Recipe, recipe_of, too_long
 from assets.raw.segment_facts import mixed_frequencies, segment_facts, untrainable
 from assets.raw.source import find_files, read_source, source_digest, unreadable
+from assets.raw.timeless import inspect_without_time
 from resources.lake import Lake, Table
 from resources.problems import InputError, Problem
 from resources.settings import Settings
@@ -78,14 +79,20 @@ def inspect(raw: DataFrame, settings: Settings) -> tuple[Profile, Recipe]:
         InputError: nothing could be trained from them; every reason is listed.
     """
     kinds = column_kinds(raw, settings)
+    if settings.time is None:
+        return inspect_without_time(raw, settings, kinds)
     moments = moments_of(raw, settings, kinds).persist()
     try:
         profile = profile_of(moments, settings, kinds, dict(raw.dtypes)[settings.time])
         recipe = recipe_of(settings, profile)
-        facts = segment_facts(moments, profile, recipe)
+        facts = segment_facts(moments, profile.times, recipe)
     finally:
         moments.unpersist()
-    problems = mixed_frequencies(facts, profile) or too_long(recipe, profile) or untrainable(facts, recipe)
+    problems = (
+        mixed_frequencies(facts, profile.times)
+        or too_long(recipe, profile.times)
+        or untrainable(facts.segments, facts.trainable, recipe)
+    )
     if problems:
         raise InputError(problems)
     return profile, recipe

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from assets.partitions import key_expression
 from assets.raw.calendar import FIRST_SENSIBLE, LAST_SENSIBLE, Calendar, nanoseconds
+from assets.raw.cells import boolean_in, filled, is_number, number_in
 from assets.raw.source import CORRUPT, FILE, LINEAGE, ROW
 from resources.problems import InputError, Problem
 from resources.settings import Settings
@@ -17,34 +18,50 @@ if TYPE_CHECKING:
 
 Kind = Literal["number", "boolean", "text"]
 KEY, TIME, PERIOD, REASONS, SOURCE = "__segment", "__time", "__period", "__reasons", "__source"
-NUMERIC = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
 UNKEYED = ("array", "map", "struct", "variant", "binary")
 TIMES = ("timestamp", "timestamp_ntz", "date")
-# a pattern instead of try_cast, which pays an exception for each cell that does not parse
-NUMBER = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(inf|infinity)$|^nan$"
-TRUE, FALSE = "('true', 't', 'yes', 'y', '1', '1.0')", "('false', 'f', 'no', 'n', '0', '0.0')"
 
 
 def column_kinds(raw: DataFrame, settings: Settings) -> dict[str, Kind]:
     """What each feature and the label is: by the column's type, or, of text, by what most cells parse as.
 
+    Without time and without a list of features, every other column of a usable type is one.
+
     Raises:
-        InputError: a label or time that never parses, or a column of a type that cannot be used.
+        InputError: a label or time that never parses, no features, or a column of a type that cannot be used.
     """
     types = dict(raw.dtypes)
     if problems := _unusable_types(types, settings):
         raise InputError(problems)
-    text = [column for column in settings.columns if types[column] == "string"]
+    used = [settings.label, *_features(types, settings)]
+    text = [column for column in [*settings.time_columns, *used] if types[column] == "string"]
     counts = _parse_counts(raw, text, settings) if text else {}
-    if problems := [_never_parses(c, settings) for c in (settings.time, settings.label) if _never(c, counts, settings)]:
+    must_parse = [*settings.time_columns, settings.label]
+    if problems := [_never_parses(column, settings) for column in must_parse if _never(column, counts, settings)]:
         raise InputError(problems)
     kinds: dict[str, Kind] = {}
-    for column in [settings.label, *settings.features.known_ahead, *settings.features.past_only]:
+    for column in used:
         if column in counts:
             kinds[column] = _kind_of_text(counts[column])
         else:
             kinds[column] = "boolean" if types[column] == "boolean" else "number"
     return {**kinds, settings.label: "boolean" if kinds[settings.label] == "boolean" else "number"}
+
+
+def _features(types: dict[str, str], settings: Settings) -> list[str]:
+    given = [*settings.features.known_ahead, *settings.features.past_only]
+    if given or settings.time:
+        return given
+    taken = {*LINEAGE, *settings.columns}
+    others = [column for column, type_ in types.items() if column not in taken and _usable(type_)]
+    if not others:
+        what = "the table has no column that a model could look at: all are segment or label, or no plain values"
+        raise InputError([Problem("fleet.yaml features.known_ahead", what, "bring columns of numbers or text")])
+    return others
+
+
+def _usable(type_: str) -> bool:
+    return is_number(type_) or type_ in ("boolean", "string")
 
 
 def _unusable_types(types: dict[str, str], settings: Settings) -> list[Problem]:
@@ -53,15 +70,16 @@ def _unusable_types(types: dict[str, str], settings: Settings) -> list[Problem]:
     def refuse(key: str, column: str, wanted: str, remedy: str) -> None:
         problems.append(Problem(f"fleet.yaml {key}", f"column {column!r} is {types[column]}, not {wanted}", remedy))
 
-    if types[settings.time] not in (*TIMES, "string"):
-        refuse("time", settings.time, "a time", "name a column of dates, times or text such as 2024-05-31")
+    for column in settings.time_columns:
+        if types[column] not in (*TIMES, "string"):
+            refuse("time", column, "a time", "name a column of dates, times or text such as 2024-05-31")
     for key, columns in [
         ("label", [settings.label]),
         ("features.known_ahead", settings.features.known_ahead),
         ("features.past_only", settings.features.past_only),
     ]:
         for column in columns:
-            if types[column].split("(")[0] not in (*NUMERIC, "boolean", "string"):
+            if not _usable(types[column]):
                 refuse(key, column, "a number, true/false or text", "name another column")
     for column in settings.segment:
         if types[column].startswith(UNKEYED):
@@ -82,9 +100,9 @@ def _parse_counts(raw: DataFrame, text: list[str], settings: Settings) -> dict[s
 
     expressions = []
     for position, column in enumerate(text):
-        filled = _filled(column)
+        cell = filled(column)
         time = f"count({_text_time(column, settings)})" if column == settings.time else "0L"
-        counts = [f"count({filled})", f"count({_number(filled)})", f"count({_boolean(filled)})", time]
+        counts = [f"count({cell})", f"count({number_in(cell)})", f"count({boolean_in(cell)})", time]
         expressions.append(f"array({', '.join(counts)}) as column_{position}")
     try:
         row = raw.where(f"{CORRUPT} is null").selectExpr(*expressions).first()
@@ -117,19 +135,7 @@ def _never_parses(column: str, settings: Settings) -> Problem:
     if column == settings.time:
         remedy = "write times as 2024-05-31 or 2024-05-31 13:00:00, or set source.options.timestampFormat"
         return Problem("fleet.yaml time", f"no cell of {column!r} parses as a time", remedy)
-    return Problem("fleet.yaml label", f"no cell of {column!r} parses as a number", "name the column to forecast")
-
-
-def _filled(column: str) -> str:
-    return f"nullif(trim({quoted(column)}), '')"
-
-
-def _number(text: str) -> str:
-    return f"if(lower({text}) rlike '{NUMBER}', cast({text} as double), null)"
-
-
-def _boolean(text: str) -> str:
-    return f"case when lower({text}) in {TRUE} then 1d when lower({text}) in {FALSE} then 0d end"
+    return Problem("fleet.yaml label", f"no cell of {column!r} parses as a number", "name the column to predict")
 
 
 def _time_pattern(settings: Settings) -> str:
@@ -140,16 +146,16 @@ def _time_pattern(settings: Settings) -> str:
 def _text_time(column: str, settings: Settings) -> str:
     if given := _time_pattern(settings):
         pattern = given.replace("\\", "\\\\").replace("'", "\\'")
-        return f"try_to_timestamp({_filled(column)}, '{pattern}')"
-    return f"try_cast({_filled(column)} as timestamp)"
+        return f"try_to_timestamp({filled(column)}, '{pattern}')"
+    return f"try_cast({filled(column)} as timestamp)"
 
 
 def parse_rows(raw: DataFrame, settings: Settings, kinds: dict[str, Kind]) -> DataFrame:
     """Raw rows typed, none lost.
 
-    Gives: the segment columns as they came; `__segment` (partition key), `__time` (UTC, without zone), the label
-    and features (numbers as double with NaN as null, text as text), `__reasons` (array of text, empty for a good
-    row), `__source` (the whole raw row), `__file`, `__row`.
+    Gives: the segment columns as they came; `__segment` (partition key), `__time` (UTC, without zone; of a table with
+    time), the label and features (numbers as double with NaN as null, text as text), `__reasons` (array of text, empty
+    for a good row), `__source` (the whole raw row), `__file`, `__row`.
     """
     from pyspark.sql import functions as F
 
@@ -162,7 +168,7 @@ def parse_rows(raw: DataFrame, settings: Settings, kinds: dict[str, Kind]) -> Da
         ROW,
         *[F.col(quoted(column)) for column in settings.segment],
         F.expr(key_expression(settings.segment)).alias(KEY),
-        F.expr(_time(settings, types)).alias(TIME),
+        *[F.expr(_time(column, settings, types)).alias(TIME) for column in settings.time_columns],
         *[F.expr(f"nanvl({value}, null)" if kinds[c] != "text" else value).alias(c) for c, value in values.items()],
         F.expr(f"array_compact(array({', '.join(_reasons(settings, kinds, types))}))").alias(REASONS),
     )
@@ -173,13 +179,12 @@ def _value(column: str, kind: Kind, type_: str) -> str:
     if kind == "text":
         return f"nullif({name}, '')"
     if type_ == "string":
-        return _boolean(_filled(column)) if kind == "boolean" else _number(_filled(column))
+        return boolean_in(filled(column)) if kind == "boolean" else number_in(filled(column))
     return f"cast({name} as double)"
 
 
-def _time(settings: Settings, types: dict[str, str]) -> str:
-    name = settings.time
-    moment = _text_time(name, settings) if types[name] == "string" else quoted(name)
+def _time(column: str, settings: Settings, types: dict[str, str]) -> str:
+    moment = _text_time(column, settings) if types[column] == "string" else quoted(column)
     return f"cast({moment} as timestamp_ntz)"
 
 
@@ -194,20 +199,21 @@ def _reasons(settings: Settings, kinds: dict[str, Kind], types: dict[str, str]) 
         name = quoted(column)
         nan = f" or isnan({name})" if types[column] in ("float", "double") else ""
         when(f"{name} is null{nan}", f"null_segment:{column}")
-    time, moment = quoted(settings.time), _time(settings, types)
-    blank = f"{_filled(settings.time)} is null" if types[settings.time] == "string" else f"{time} is null"
-    when(blank, f"null_time:{settings.time}")
-    when(f"not ({blank}) and {moment} is null", f"unparsable:{settings.time}")
-    when(
-        f"{moment} < timestamp_ntz'{FIRST_SENSIBLE}' or {moment} >= timestamp_ntz'{LAST_SENSIBLE}'",
-        f"time_out_of_range:{settings.time}",
-    )
+    for column in settings.time_columns:
+        moment = _time(column, settings, types)
+        blank = f"{filled(column) if types[column] == 'string' else quoted(column)} is null"
+        when(blank, f"null_time:{column}")
+        when(f"not ({blank}) and {moment} is null", f"unparsable:{column}")
+        when(
+            f"{moment} < timestamp_ntz'{FIRST_SENSIBLE}' or {moment} >= timestamp_ntz'{LAST_SENSIBLE}'",
+            f"time_out_of_range:{column}",
+        )
     for column, kind in kinds.items():
         if kind == "text":
             continue
         value = _value(column, kind, types[column])
         if types[column] == "string":
-            when(f"{_filled(column)} is not null and {value} is null", f"unparsable:{column}")
+            when(f"{filled(column)} is not null and {value} is null", f"unparsable:{column}")
         when(f"abs({value}) = double('infinity')", f"infinite:{column}")
     return found
 

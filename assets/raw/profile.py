@@ -22,6 +22,7 @@ from assets.raw.calendar import (
     share_on_grid,
 )
 from assets.raw.parse import KEY, REASONS, TIME, Kind, parse_rows
+from assets.raw.split import LAST_ROW
 from resources.problems import InputError, Problem
 from resources.settings import Settings
 from resources.spark import quoted
@@ -35,11 +36,9 @@ THIN_SHARE = 0.5
 FEWEST_TO_TELL = 20
 
 
-class Profile(BaseModel):
-    """A raw table in numbers; periods are numbers of calendar periods since 1970."""
+class Timeline(BaseModel):
+    """The calendar of a table with time, and what it spans; periods are numbers of calendar periods since 1970."""
 
-    rows: int
-    kinds: dict[str, Kind]
     time_type: str
     frequency: str
     phase: int
@@ -60,22 +59,61 @@ class Profile(BaseModel):
         """Period of the fleet's last label."""
         return self.calendar.period_of(self.last_label)
 
+    def last(self, periods: int) -> pd.DatetimeIndex:
+        """The last so many periods up to the fleet's last label."""
+        return self.calendar.times(self.first_time, self.last_label)[-periods:]
+
+    def ahead(self, periods: int) -> pd.DatetimeIndex:
+        """The first so many periods after the fleet's last label."""
+        return self.calendar.times(self.first_time, self.last_label, periods)[-periods:]
+
     @property
     def history(self) -> int:
         """Periods from the first label to the last."""
         return self.last_period - self.calendar.period_of(self.first_label) + 1
 
+
+TIMESTAMPS = ("first_time", "last_time", "first_label", "last_label")
+
+
+class Profile(BaseModel):
+    """A raw table in numbers.
+
+    Of a table without time `timeline` is None, and `split_by` names the columns by whose hash a row is held out.
+    """
+
+    rows: int
+    kinds: dict[str, Kind]
+    timeline: Timeline | None = None
+    split_by: list[str] = []
+
+    @property
+    def times(self) -> Timeline:
+        """The timeline of a table that has one."""
+        assert self.timeline is not None, "asked of tables with time only"
+        return self.timeline
+
+    @property
+    def last_period(self) -> int:
+        """Period of the fleet's last label; without time, of the last row that can be held out."""
+        return self.timeline.last_period if self.timeline else LAST_ROW
+
     def to_json(self) -> str:
         """The profile as JSON, for the lake."""
-        times = {name: str(getattr(self, name)) for name in ("first_time", "last_time", "first_label", "last_label")}
-        return json.dumps({**self.__dict__, **times})
+        fields = self.model_dump(exclude={"timeline"})
+        if self.timeline:
+            fields |= self.timeline.model_dump() | {name: str(getattr(self.timeline, name)) for name in TIMESTAMPS}
+        return json.dumps(fields)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Profile:
         """The inverse of `to_json`."""
         fields = json.loads(text)
-        times = {name: pd.Timestamp(fields[name]) for name in ("first_time", "last_time", "first_label", "last_label")}
-        return cls(**{**fields, **times})
+        if "frequency" not in fields:
+            return cls(**fields)
+        times = fields | {name: pd.Timestamp(fields[name]) for name in TIMESTAMPS}
+        timeline = Timeline(**{name: times[name] for name in Timeline.model_fields})
+        return cls(rows=fields["rows"], kinds=fields["kinds"], timeline=timeline)
 
 
 @dataclass(frozen=True)
@@ -116,7 +154,7 @@ def moments_of(raw: DataFrame, settings: Settings, kinds: dict[str, Kind]) -> Da
 
 
 def profile_of(moments: DataFrame, settings: Settings, kinds: dict[str, Kind], time_type: str) -> Profile:
-    """The profile of a table, from `moments_of` its rows.
+    """The profile of a table with time, from `moments_of` its rows.
 
     Raises:
         InputError: no rows, no labels, times that follow no frequency.
@@ -128,9 +166,7 @@ def profile_of(moments: DataFrame, settings: Settings, kinds: dict[str, Kind], t
         what = "no row with a usable label lies on the calendar"
         raise InputError([Problem("fleet.yaml label", what, "check label and frequency")])
     labels = times.index[labelled]
-    profile = Profile(
-        rows=rows,
-        kinds=kinds,
+    timeline = Timeline(
         time_type=time_type,
         frequency=calendar.frequency,
         phase=calendar.phase,
@@ -139,8 +175,8 @@ def profile_of(moments: DataFrame, settings: Settings, kinds: dict[str, Kind], t
         first_label=labels[0],
         last_label=last_label(labels, times.labels[labelled], calendar, settings.horizon),
     )
-    _refuse_endless(profile)
-    return profile
+    _refuse_endless(timeline)
+    return Profile(rows=rows, kinds=kinds, timeline=timeline)
 
 
 def _times(moments: DataFrame, settings: Settings) -> tuple[int, _Times]:
@@ -205,11 +241,11 @@ def last_label(
     return times[int(np.argmax(lonely))] if lonely.any() else times[-1]
 
 
-def _refuse_endless(profile: Profile) -> None:
+def _refuse_endless(timeline: Timeline) -> None:
     """Refuses a first time so far back that the periods since then cannot be counted out."""
-    periods = profile.last_period - profile.calendar.period_of(profile.first_time)
+    periods = timeline.last_period - timeline.calendar.period_of(timeline.first_time)
     if periods > MOST_PERIODS:
-        span = f"{profile.first_time} and {profile.last_label}"
-        what = f"{periods:,} periods of {profile.frequency!r} lie between {span}"
+        span = f"{timeline.first_time} and {timeline.last_label}"
+        what = f"{periods:,} periods of {timeline.frequency!r} lie between {span}"
         remedy = "mend the first times, which look like typing errors, or set a coarser frequency"
         raise InputError([Problem("fleet.yaml time", what, remedy)])

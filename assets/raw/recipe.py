@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from assets.raw.calendar import Calendar, base, default_holdout, default_horizon, seasons
 from assets.raw.parse import Kind
-from assets.raw.profile import Profile
+from assets.raw.profile import Profile, Timeline
+from assets.raw.split import LAST_ROW, ROWS_A_CLASS
 from resources.problems import Problem
 from resources.settings import Settings
 
@@ -30,10 +31,14 @@ LONGEST_DEFAULT_HISTORY = 60
 
 
 class Recipe(BaseModel):
-    """What is refitted each week: columns, features, parameters, and lengths in calendar periods."""
+    """What is refitted each week: columns, features, parameters, and lengths in calendar periods.
+
+    Without time a row's period is its place in a split by hash (see `split.py`): the holdout is the last class of it,
+    one horizon long, and the season is all of it, so that the baseline is the mean of the labels known.
+    """
 
     segment: list[str]
-    time: str
+    time: str | None
     label: str
     frequency: str
     phase: int
@@ -53,11 +58,17 @@ class Recipe(BaseModel):
     model: dict[str, Any]
     fleet_rows: int
     categories: dict[str, list[str]] = {}
+    split_by: list[str] = []
 
     @property
     def calendar(self) -> Calendar:
         """The grid of times on which periods are counted."""
         return Calendar(self.frequency, self.phase)
+
+    @property
+    def time_columns(self) -> list[str]:
+        """The time column; none of a table without time."""
+        return [self.time] if self.time else []
 
     @property
     def lagged(self) -> list[tuple[str, str, int]]:
@@ -113,85 +124,108 @@ def _digest(content: Any) -> str:
 
 def recipe_of(settings: Settings, profile: Profile) -> Recipe:
     """The settings completed by what the table is like; `too_long` says whether the history can hold it."""
-    horizon = settings.horizon or _horizon(settings, profile)
-    holdout = settings.evaluation.holdout or _holdout(horizon, profile)
-    season = settings.evaluation.season or seasons(profile.frequency)[-1 if base(profile.frequency) == "W" else 0]
-    minimum = settings.evaluation.minimum_history or _minimum_history(horizon, profile)
-    rolling = settings.features.rolling
-    calendar = settings.features.calendar
+    lengths = _by_calendar(settings, profile.timeline) if profile.timeline else _by_split(settings, profile)
     return Recipe(
         segment=settings.segment,
         time=settings.time,
         label=settings.label,
-        frequency=profile.frequency,
-        phase=profile.phase,
-        horizon=horizon,
         kinds=profile.kinds,
-        known_ahead=settings.features.known_ahead,
         past_only=settings.features.past_only,
-        lags=sorted(set(settings.features.lags if settings.features.lags is not None else _lags(horizon, profile))),
-        windows=_distinct(rolling.windows if rolling else _windows(profile)),
-        statistics=_distinct(rolling.statistics if rolling else ["mean", "std"]),
-        calendar_features=_distinct(_calendar_features(profile) if calendar is None else calendar),
-        season=season,
-        holdout=holdout,
-        minimum_history=minimum,
-        closed_after=settings.forecasts.closed_after or horizon,
         metric=settings.evaluation.metric,
         model=settings.model.model_dump(),
         fleet_rows=settings.fleet_model.rows if settings.fleet_model.enabled else 0,
+        **lengths,
     )
+
+
+def _by_calendar(settings: Settings, timeline: Timeline) -> dict[str, Any]:
+    horizon = settings.horizon or _horizon(settings, timeline)
+    rolling, lags, calendar = settings.features.rolling, settings.features.lags, settings.features.calendar
+    natural = seasons(timeline.frequency)[-1 if base(timeline.frequency) == "W" else 0]
+    return {
+        "frequency": timeline.frequency,
+        "phase": timeline.phase,
+        "known_ahead": settings.features.known_ahead,
+        "lags": sorted(set(_lags(horizon, timeline) if lags is None else lags)),
+        "windows": _distinct(rolling.windows if rolling else _windows(timeline)),
+        "statistics": _distinct(rolling.statistics if rolling else ["mean", "std"]),
+        "calendar_features": _distinct(_calendar_features(timeline) if calendar is None else calendar),
+        "horizon": horizon,
+        "season": settings.evaluation.season or natural,
+        "holdout": settings.evaluation.holdout or _holdout(horizon, timeline),
+        "minimum_history": settings.evaluation.minimum_history or _minimum_history(horizon, timeline),
+        "closed_after": settings.forecasts.closed_after or horizon,
+    }
+
+
+def _by_split(settings: Settings, profile: Profile) -> dict[str, Any]:
+    everything = LAST_ROW + 1
+    return {
+        "frequency": "",
+        "phase": 0,
+        "known_ahead": [column for column in profile.kinds if column != settings.label],
+        "lags": [],
+        "windows": [],
+        "statistics": [],
+        "calendar_features": [],
+        "horizon": ROWS_A_CLASS,
+        "season": everything,
+        "holdout": ROWS_A_CLASS,
+        "minimum_history": settings.evaluation.minimum_history or SHORTEST_HISTORY,
+        "closed_after": everything,
+        "split_by": profile.split_by,
+    }
 
 
 def _distinct(values: Iterable[Item]) -> list[Item]:
     return list(dict.fromkeys(values))
 
 
-def _calendar_features(profile: Profile) -> list[str]:
-    return CALENDAR_FEATURES.get(base(profile.frequency), ["month", "trend"])
+def _calendar_features(timeline: Timeline) -> list[str]:
+    return CALENDAR_FEATURES.get(base(timeline.frequency), ["month", "trend"])
 
 
-def _horizon(settings: Settings, profile: Profile) -> int:
-    shortest_lag = min(settings.features.lags or [profile.history])
-    return max(1, min(default_horizon(profile.frequency), profile.history // 6, shortest_lag))
+def _horizon(settings: Settings, timeline: Timeline) -> int:
+    shortest_lag = min(settings.features.lags or [timeline.history])
+    return max(1, min(default_horizon(timeline.frequency), timeline.history // 6, shortest_lag))
 
 
-def _holdout(horizon: int, profile: Profile) -> int:
+def _holdout(horizon: int, timeline: Timeline) -> int:
     """Whole horizons, enough of them to tell luck from skill: four weeks of hours, not one day."""
-    fewest = default_holdout(profile.frequency)
-    longest = max(1, profile.history // 6 // horizon)
+    fewest = default_holdout(timeline.frequency)
+    longest = max(1, timeline.history // 6 // horizon)
     return horizon * min(-(-fewest // horizon), longest)
 
 
-def _minimum_history(horizon: int, profile: Profile) -> int:
+def _minimum_history(horizon: int, timeline: Timeline) -> int:
     wanted = max(SHORTEST_HISTORY, min(2 * horizon, LONGEST_DEFAULT_HISTORY))
-    return max(2, min(wanted, profile.history // 2))
+    return max(2, min(wanted, timeline.history // 2))
 
 
-def _lags(horizon: int, profile: Profile) -> list[int]:
-    natural = seasons(profile.frequency)
+def _lags(horizon: int, timeline: Timeline) -> list[int]:
+    natural = seasons(timeline.frequency)
     multiples = [-(-horizon // season) * season for season in natural if season > 1]
     has_season = multiples and natural[0] <= horizon
     second = multiples[0] + natural[0] if has_season else horizon + -(-horizon // 2)
     lags = {horizon, *multiples, second}
-    return sorted(lag for lag in lags if lag < profile.history) or [horizon]
+    return sorted(lag for lag in lags if lag < timeline.history) or [horizon]
 
 
-def _windows(profile: Profile) -> list[int]:
-    shortest = seasons(profile.frequency)[0]
-    window = shortest if 2 <= shortest <= 48 and base(profile.frequency) not in ("MS", "ME") else 4
-    return [w for w in (window, 4 * window) if w < profile.history]
+def _windows(timeline: Timeline) -> list[int]:
+    shortest = seasons(timeline.frequency)[0]
+    window = shortest if 2 <= shortest <= 48 and base(timeline.frequency) not in ("MS", "ME") else 4
+    return [w for w in (window, 4 * window) if w < timeline.history]
 
 
-def too_long(recipe: Recipe, profile: Profile) -> list[Problem]:
+def too_long(recipe: Recipe, timeline: Timeline) -> list[Problem]:
     """A problem for each length that the table's history cannot hold."""
-    history, problems = profile.history, []
+    history, problems = timeline.history, []
 
     def refuse(key: str, what: str, remedy: str) -> None:
         problems.append(Problem(f"fleet.yaml {key}", f"{what} the history of {history}", remedy))
 
     if history < SHORTEST_USABLE:
-        unit = f"period{'s' * (history > 1)} of {profile.frequency!r}"
+        unit = f"period{'s' * (history > 1)} of {timeline.frequency!r}"
         what = f"the label spans {history} {unit}, too few to learn from"
         return [Problem("fleet.yaml label", what, "bring more history")]
     if recipe.holdout >= history:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from assets.raw.calendar import COARSER, base, coarser
 from assets.raw.parse import KEY, PERIOD, TIME, with_period
-from assets.raw.profile import Profile
+from assets.raw.profile import Timeline
 from assets.raw.recipe import Recipe
 from resources.problems import Problem
 
@@ -34,17 +34,17 @@ class SegmentFacts(NamedTuple):
     regular: dict[str, int]
 
 
-def segment_facts(moments: DataFrame, profile: Profile, recipe: Recipe) -> SegmentFacts:
+def segment_facts(moments: DataFrame, timeline: Timeline, recipe: Recipe) -> SegmentFacts:
     """Facts about the segments of a table, from `moments_of` its rows."""
     from pyspark.sql import functions as F
 
-    cut_off = profile.last_period - recipe.holdout
+    cut_off = timeline.last_period - recipe.holdout
     usable = moments.where(f"usable > 0 and {TIME} is not null")
-    placed = with_period(usable, profile.calendar, profile.first_time, profile.last_time)
+    placed = with_period(usable, timeline.calendar, timeline.first_time, timeline.last_time)
     periods = placed.where(f"{PERIOD} is not null")
     before = f"{PERIOD} - lag({PERIOD}) over (partition by {KEY} order by {PERIOD})"
     moves = periods.select(KEY, PERIOD, "label", F.expr(before).alias("step"))
-    steps = {profile.frequency: (1,), **coarser(profile.frequency)}
+    steps = {timeline.frequency: (1,), **coarser(timeline.frequency)}
     named = list(enumerate(steps.values()))
     trained_on = f"label is not null and {PERIOD} <= {cut_off}"
     by_segment = moves.groupBy(KEY).agg(
@@ -73,38 +73,38 @@ def _tuple(lengths: tuple[int, ...]) -> str:
     return f"({', '.join(map(str, lengths))})"
 
 
-def mixed_frequencies(facts: SegmentFacts, profile: Profile) -> list[Problem]:
+def mixed_frequencies(facts: SegmentFacts, timeline: Timeline) -> list[Problem]:
     """A problem where segments move in steps of different frequencies, or all in steps of a coarser one."""
-    own, where = profile.frequency, "fleet.yaml frequency"
+    own, where = timeline.frequency, "fleet.yaml frequency"
     if not facts.told:
         return []
     common = [name for name, segments in facts.regular.items() if segments >= MIXED_SHARE * facts.told]
     if len(common) > 1:
-        shown = ", ".join(f"{facts.regular[name]} segments move by 1 {_alias(name, profile)}" for name in common)
+        shown = ", ".join(f"{facts.regular[name]} segments move by 1 {_alias(name, timeline)}" for name in common)
         return [Problem(where, f"frequencies are mixed: {shown}", ONE_FREQUENCY)]
     if common and common[0] != own and facts.regular[common[0]] >= REGULAR * facts.told:
-        name = _alias(common[0], profile)
+        name = _alias(common[0], timeline)
         what = f"is {own!r}, but {facts.regular[common[0]]} of {facts.told} segments move by 1 {name}"
         return [Problem(where, what, f"set frequency to {name}")]
     for name in COARSER.get(base(own), {}):
         shares = [facts.steps[own] / facts.moves, facts.steps.get(name, 0) / facts.moves]
         if min(shares) >= MIXED_SHARE and sum(shares) >= REGULAR:
-            shown = f"{shares[0]:.0%} of the moves are by 1 {own}, {shares[1]:.0%} by 1 {_alias(name, profile)}"
+            shown = f"{shares[0]:.0%} of the moves are by 1 {own}, {shares[1]:.0%} by 1 {_alias(name, timeline)}"
             return [Problem(where, f"frequencies are mixed within segments: {shown}", ONE_FREQUENCY)]
     return []
 
 
-def _alias(frequency: str, profile: Profile) -> str:
-    return f"W-{profile.last_label:%a}".upper() if frequency == "W" else frequency
+def _alias(frequency: str, timeline: Timeline) -> str:
+    return f"W-{timeline.last_label:%a}".upper() if frequency == "W" else frequency
 
 
-def untrainable(facts: SegmentFacts, recipe: Recipe) -> list[Problem]:
-    """A problem where no segment has enough labelled rows that vary before the holdout."""
-    if facts.trainable:
+def untrainable(segments: int, trainable: int, recipe: Recipe) -> list[Problem]:
+    """A problem where none of some segments has enough labelled rows that vary before the holdout."""
+    if trainable:
         return []
+    holdout = f"before the last {recipe.holdout} periods" if recipe.time else "outside the holdout"
     what = (
-        f"no segment can be trained: none of {facts.segments} has {recipe.minimum_history} labelled rows "
-        f"that vary before the last {recipe.holdout} periods"
+        f"no segment can be trained: none of {segments} has {recipe.minimum_history} labelled rows that vary {holdout}"
     )
     remedy = "bring more history, choose coarser segments, or lower evaluation.minimum_history"
     return [Problem("fleet.yaml segment", what, remedy)]

@@ -23,7 +23,7 @@ FILE, ROW, CORRUPT = "__file", "__row", "__corrupt"
 LINEAGE = (FILE, ROW, CORRUPT)
 RESERVED = (
     *LINEAGE, "__segment", "__time", "__period", "__reasons", "__reason", "__source", "__assumed", "__micros",
-    "fleet_bucket",
+    "__hash", "fleet_bucket",
 )  # fmt: skip
 PARSED_BY_US = ("timestampFormat", "dateFormat")  # cells reach us as text: see parse.py
 SUFFIXES = {
@@ -240,7 +240,7 @@ def _reserved(columns: list[str], form: str) -> list[Problem]:
 def _role(column: str, settings: Settings) -> str:
     roles: dict[str, Any] = {
         "segment": settings.segment,
-        "time": [settings.time],
+        "time": settings.time_columns,
         "label": [settings.label],
         "features.known_ahead": settings.features.known_ahead,
         "features.past_only": settings.features.past_only,

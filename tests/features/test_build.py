@@ -15,7 +15,7 @@ from assets.features.build import ASSUMED, build_features, calendar_feature
 from assets.features.contract import BUCKET
 from assets.raw.calendar import Calendar, calendar_of
 from assets.raw.parse import KEY, PERIOD, TIME
-from assets.raw.profile import Profile
+from assets.raw.profile import Profile, Timeline
 from assets.raw.recipe import Recipe, recipe_of
 from resources.settings import Settings
 from resources.spark import Spark
@@ -60,10 +60,11 @@ def prepared(
 ) -> tuple[Profile, Recipe, Calendar]:
     times = pd.DatetimeIndex(frame[TIME].drop_duplicates().sort_values())
     calendar = calendar_of(frequency, times, np.ones(len(times), np.int64))
-    profile = Profile(
-        rows=len(frame), kinds=KINDS, time_type="timestamp_ntz", frequency=frequency, phase=calendar.phase,
+    timeline = Timeline(
+        time_type="timestamp_ntz", frequency=frequency, phase=calendar.phase,
         first_time=times[0], last_time=times[-1], first_label=times[0], last_label=last,
     )  # fmt: skip
+    profile = Profile(rows=len(frame), kinds=KINDS, timeline=timeline)
     chosen = {
         "known_ahead": ["price", "promo"], "past_only": ["visits"], "lags": [3, 5, 12],
         "rolling": {"windows": [2, 6], "statistics": ["mean", "std", "min", "max", "sum"]}, "calendar": CALENDAR,
@@ -76,7 +77,7 @@ def prepared(
 
 
 def built(spark: Spark, frame: pd.DataFrame, profile: Profile, recipe: Recipe, buckets: int = 3) -> pd.DataFrame:
-    periods = {time: profile.calendar.period_of(time) for time in frame[TIME].unique()}
+    periods = {time: profile.times.calendar.period_of(time) for time in frame[TIME].unique()}
     rows = frame.assign(**{KEY: frame["shop"], PERIOD: frame[TIME].map(periods), "__file": "f", "__row": 0})
     keys = rows[KEY].factorize()[0] % buckets
     valid = spark.session().createDataFrame(rows.assign(**{BUCKET: keys}).replace({np.nan: None}), SCHEMA)
@@ -118,7 +119,7 @@ def test_lags_and_windows_count_calendar_periods(spark: Spark, frequency: str, g
     frame = table(frequency, 40, 3, gaps, seed)
     profile, recipe, calendar = prepared(frame, frequency, frame[TIME].max())
     found = built(spark, frame, profile, recipe)
-    times = calendar.times(profile.first_time, profile.last_label, recipe.horizon)
+    times = calendar.times(profile.times.first_time, profile.times.last_label, recipe.horizon)
     expected = reckoned(frame, recipe, times)
     joined = found.merge(expected, on=["shop", TIME], suffixes=("", " expected"), validate="one_to_one")
     assert len(joined) == len(found) == len(frame) + 3 * recipe.horizon

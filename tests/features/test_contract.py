@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from assets.features.contract import bucket_count, judged_rows, quarantined_rows, rows_by_reason, valid_rows
 from assets.partitions import bucket_of, partition_key
 from assets.raw.parse import KEY, PERIOD, TIME, column_kinds
-from assets.raw.profile import Profile
+from assets.raw.profile import Profile, Timeline
 from assets.raw.source import CORRUPT, FILE, ROW, find_files, read_source
 from resources.settings import Settings
 from resources.spark import Spark
@@ -26,11 +26,11 @@ LAST = pd.Timestamp("2024-01-20")
 
 def profile(kinds: dict[str, Any], **changes: Any) -> Profile:
     facts = {
-        "rows": 1, "kinds": kinds, "time_type": "string", "frequency": "D", "phase": 0,
+        "time_type": "string", "frequency": "D", "phase": 0,
         "first_time": pd.Timestamp("2024-01-01"), "last_time": pd.Timestamp("2024-02-10"),
         "first_label": pd.Timestamp("2024-01-01"), "last_label": LAST,
     }  # fmt: skip
-    return Profile(**{**facts, **changes})
+    return Profile(rows=1, kinds=kinds, timeline=Timeline(**{**facts, **changes}))
 
 
 def judge(spark: Spark, fleet: Fleet) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, int]]:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assets.models.baseline import last_known_mean, origins_of, seasonal_naive
+from assets.raw.split import LAST_ROW
 from tests.lakes import slow_naive
 
 LABEL = st.one_of(st.just(float("nan")), st.integers(-50, 50).map(float))
@@ -33,6 +34,16 @@ def test_labels_after_the_origin_change_nothing(history: dict[int, float], seaso
     other = np.where(periods > origin, labels + 1000, labels)
     first = seasonal_naive(periods, labels, targets, origins, season, 3.0)
     np.testing.assert_array_equal(first, seasonal_naive(periods, other, targets, origins, season, 3.0))
+
+
+@given(HISTORY, st.integers(0, 40))
+def test_a_season_of_everything_is_the_mean_of_all_known(history: dict[int, float], origin: int) -> None:
+    periods = np.array(sorted(history), dtype=np.int64)
+    labels = np.array([history[period] for period in periods.tolist()])
+    targets = np.array([origin + 1, origin + 7, LAST_ROW])
+    found = seasonal_naive(periods, labels, targets, np.full(3, origin), LAST_ROW + 1, otherwise=-1.5)
+    known = [history[period] for period in history if period <= origin and history[period] == history[period]]
+    np.testing.assert_allclose(found, np.full(3, np.mean(known) if known else -1.5), rtol=1e-12)
 
 
 def test_a_horizon_longer_than_the_season_repeats_the_season() -> None:

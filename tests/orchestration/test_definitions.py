@@ -13,7 +13,7 @@ from dagster import AssetKey, DefaultScheduleStatus, Definitions, DynamicPartiti
 
 from orchestration.definitions import fleet_definitions
 from resources.settings import REPOSITORY_ROOT, Settings
-from tests.cycle import minimal
+from tests.cycle import minimal, without_time
 
 HEAVY = ("pyspark", "mlflow", "lightgbm", "evidently", "matplotlib", "dagster_mlflow", "dagster_pyspark", "deltalake")
 NAMES = ("raw", "features", "quarantine", "segment_models", "evaluation", "champions", "forecasts")
@@ -77,6 +77,15 @@ def test_the_checks() -> None:
     for key in definitions().resolve_asset_graph().asset_check_keys:
         found.setdefault(key.asset_key.path[-1], set()).add(key.name)
     assert found == CHECKS
+
+
+def test_without_time_there_are_no_forecasts() -> None:
+    resolved = definitions(**without_time())
+    graph = resolved.resolve_asset_graph()
+    assert {key.path[-1] for key in graph.materializable_asset_keys} == {*NAMES} - {"forecasts"}
+    assert {key.asset_key.path[-1] for key in graph.asset_check_keys} == {*CHECKS} - {"forecasts"}
+    job = resolved.resolve_job_def("weekly_cycle")
+    assert job.asset_layer.executable_asset_keys == graph.materializable_asset_keys
 
 
 def test_the_weekly_cycle_holds_every_asset_and_every_check() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from assets.raw.source import find_files, read_source
 from resources.problems import InputError
 from resources.spark import Spark
 from tests.conftest import Fleet, MakeFleet, daily_sales
+from tests.cycle import flats, without_time
 
 
 def look(spark: Spark, fleet: Fleet) -> tuple[Profile, Recipe]:
@@ -40,13 +42,13 @@ def test_defaults_follow_the_frequency_and_gaps_are_tolerated(
 ) -> None:
     table = thinned(daily_sales(shops=3, days=120 if frequency != "YS" else 50, frequency=frequency, start=start))
     profile, recipe = look(spark, make_fleet(table))
-    assert profile.frequency == frequency
+    assert profile.times.frequency == frequency
     assert profile.rows == len(table)
-    assert profile.last_label == table["day"].max()
-    assert profile.history == (120 if frequency != "YS" else 50)
+    assert profile.times.last_label == table["day"].max()
+    assert profile.times.history == (120 if frequency != "YS" else 50)
     assert recipe.horizon >= 1
     assert all(lag >= recipe.horizon for lag in recipe.lags)
-    assert recipe.holdout + recipe.minimum_history <= profile.history
+    assert recipe.holdout + recipe.minimum_history <= profile.times.history
     assert Profile.from_json(profile.to_json()) == profile
 
 
@@ -127,13 +129,43 @@ def test_no_segment_can_be_trained(spark: Spark, make_fleet: MakeFleet, daily: p
     assert "no segment can be trained: none of 180" in refused(spark, make_fleet(singles))
 
 
+def test_a_table_without_time(spark: Spark, make_fleet: MakeFleet) -> None:
+    table = flats(3, 60).assign(seen=pd.Timestamp("2024-01-01"), parts=[[1.0]] * 180)
+    profile, recipe = look(spark, make_fleet(table, **without_time()))
+    assert profile.timeline is None
+    assert profile.rows == 180
+    assert recipe.features == ["size", "floor", "kind", "lift"], "what is no plain value is left out"
+    assert recipe.text_features == ["kind"]
+    assert sorted(recipe.split_by) == ["district", "floor", "kind", "lift", "rent", "size"]
+    assert Profile.from_json(profile.to_json()) == profile
+    _, chosen = look(spark, make_fleet(table, **without_time(features={"known_ahead": ["kind", "size"]})))
+    assert chosen.features == ["kind", "size"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda table: table.iloc[:0], "holds no rows"),
+        (lambda table: table.assign(rent=np.nan), "no row has a usable value in 'rent'"),
+        (lambda table: table.assign(rent=5.0), "none of 3 has 20 labelled rows that vary outside the holdout"),
+        (lambda table: table.groupby("district").head(15), "none of 3 has 20 labelled rows"),
+        (lambda table: table[["district", "rent"]], "no column that a model could look at"),
+        (lambda table: table.rename(columns={"district": "distrikt"}), "did you mean 'distrikt'?"),
+    ],
+)
+def test_a_table_without_time_that_is_refused(
+    spark: Spark, make_fleet: MakeFleet, spoil: Callable[[pd.DataFrame], pd.DataFrame], said: str
+) -> None:
+    assert said in refused(spark, make_fleet(spoil(flats(3, 60)), **without_time()))
+
+
 def test_one_typing_error_far_ahead_does_not_move_the_last_label(
     spark: Spark, make_fleet: MakeFleet, daily: pd.DataFrame
 ) -> None:
     typo = daily.iloc[:1].assign(day=pd.Timestamp("2198-01-01"))
     unkeyed = daily.iloc[:1].assign(day=pd.Timestamp("2024-03-05"), shop=None)
     profile, _ = look(spark, make_fleet(pd.concat([daily, typo, unkeyed])))
-    assert profile.last_label == daily["day"].max()
+    assert profile.times.last_label == daily["day"].max()
     assert profile.rows == len(daily) + 2
 
 

@@ -38,6 +38,28 @@ def test_five_keys_suffice_and_paths_are_relative_to_the_file(tmp_path: Path) ->
     assert settings.partitions_name == "tiny_segments"
 
 
+def test_time_may_be_left_out(tmp_path: Path) -> None:
+    settings = read_settings(write(tmp_path, MINIMAL.replace("time: day\n", "features: {known_ahead: [size]}\n")))
+    assert settings.time is None
+    assert settings.columns == ["shop", "sold", "size"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "frequency: D", "horizon: 3", "features: {lags: [3]}", "features: {rolling: {windows: [2]}}",
+        "features: {calendar: [month]}", "features: {past_only: [x]}", "evaluation: {holdout: 3}",
+        "evaluation: {season: 7}", "forecasts: {closed_after: 2}",
+    ],
+)  # fmt: skip
+def test_what_counts_periods_needs_time(tmp_path: Path, key: str) -> None:
+    assert read_settings(write(tmp_path, MINIMAL + key)).time == "day"
+    found = problems(tmp_path, MINIMAL.replace("time: day\n", "") + key)
+    assert len(found) == 1
+    assert found[0].startswith("fleet.yaml:5 ")
+    assert "means nothing without `time` -> name the table's time column" in found[0]
+
+
 def test_the_demo_configuration_is_valid() -> None:
     assert read_settings(REPOSITORY_ROOT / "fleet.yaml").name == "store_sales"
 
@@ -76,7 +98,9 @@ frequency: fortnight
     expected = [
         ("fleet.yaml:1 name", "letters, digits and _"),
         ("fleet.yaml:2 source.format", "write parquet, csv or json"),
-        ("fleet.yaml time", "is missing"),
+        ("fleet.yaml:6 horizon", "means nothing without `time`"),
+        ("fleet.yaml:8 features.lags", "means nothing without `time`"),
+        ("fleet.yaml:14 frequency", "means nothing without `time`"),
         ("fleet.yaml:5 horizn", "did you mean horizon?"),
         ("fleet.yaml:8 features.lags", "a lag of 7 is shorter than the horizon of 14"),
         ("fleet.yaml:8 features.lags", "a lag of 3 is shorter than the horizon of 14"),
@@ -105,6 +129,7 @@ frequency: fortnight
         (MINIMAL + "label: other\n", "fleet.yaml:6 label: is written twice"),
         (MINIMAL + "model: {seed: 1, seed: 2}\n", "fleet.yaml:6 model.seed: is written twice"),
         (MINIMAL + "1: x\n", "1: "),
+        (MINIMAL.replace("label: sold\n", ""), "fleet.yaml label: is missing"),
         (MINIMAL + "horizon: true\n", "fleet.yaml:6 horizon"),
         (MINIMAL + "horizon: 0\n", "fleet.yaml:6 horizon"),
         (MINIMAL + "features: [a]\n", "fleet.yaml:6 features"),

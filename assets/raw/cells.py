@@ -1,0 +1,30 @@
+"""Cells as Spark SQL reads them: which types are numbers, and what text says."""
+
+from __future__ import annotations
+
+from resources.spark import quoted
+
+NUMERIC = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
+# a pattern instead of try_cast, which pays an exception for each cell that does not parse
+NUMBER = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(inf|infinity)$|^nan$"
+TRUE, FALSE = "('true', 't', 'yes', 'y', '1', '1.0')", "('false', 'f', 'no', 'n', '0', '0.0')"
+
+
+def is_number(type_: str) -> bool:
+    """Whether a column of a Spark type, such as `decimal(10,2)`, holds numbers."""
+    return type_.split("(", maxsplit=1)[0] in NUMERIC
+
+
+def filled(column: str) -> str:
+    """Spark SQL for a text cell without the blanks around it; null where nothing else is in it."""
+    return f"nullif(trim({quoted(column)}), '')"
+
+
+def number_in(text: str) -> str:
+    """Spark SQL for the number that a text is, as a double; null where it is none."""
+    return f"if(lower({text}) rlike '{NUMBER}', cast({text} as double), null)"
+
+
+def boolean_in(text: str) -> str:
+    """Spark SQL for the truth that a text says, 1 or 0; null where it says none."""
+    return f"case when lower({text}) in {TRUE} then 1d when lower({text}) in {FALSE} then 0d end"
