@@ -134,17 +134,20 @@ def without_time(**keys: Any) -> dict[str, Any]:
 
 
 def flats(districts: list[str] | int = 4, rows: int = 150, seed: int = 0) -> pd.DataFrame:
-    """Flats whose rent follows size, floor and kind, which a mean cannot know; no two rows are the same."""
+    """Flats whose rent follows size, floor and kind, which a mean cannot know.
+
+    Of each district a longer table starts with the rows of a shorter one.
+    """
     names = [f"district {n}" for n in range(districts)] if isinstance(districts, int) else districts
-    draw, count = np.random.default_rng(seed), len(names) * rows
-    size, floor = draw.uniform(20, 120, count), draw.integers(0, 9, count)
-    kind = draw.choice(["old", "new", "rebuilt"], count)
-    rent = 8 * size + 20 * floor + np.where(kind == "new", 300, 0) + draw.normal(0, 10, count)
-    rent += 50 * np.repeat(np.arange(len(names)), rows)
-    return pd.DataFrame({
-        "district": np.repeat(names, rows), "size": size.round(3), "floor": floor, "kind": kind,
-        "lift": floor > 4, "rent": rent.round(2),
-    })  # fmt: skip
+    frames = []
+    for number, name in enumerate(names):
+        draw, most = np.random.default_rng([seed, number]), 4000
+        size, floor = draw.uniform(20, 120, most).round(3), draw.integers(0, 9, most)
+        kind = draw.choice(["old", "new", "rebuilt"], most)
+        rent = 50 * number + 8 * size + 20 * floor + np.where(kind == "new", 300, 0) + draw.normal(0, 10, most)
+        columns = {"size": size, "floor": floor, "kind": kind, "lift": floor > 4, "rent": rent.round(2)}
+        frames.append(pd.DataFrame({"district": name, **columns})[:rows])
+    return pd.concat(frames, ignore_index=True)
 
 
 @cache
