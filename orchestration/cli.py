@@ -17,13 +17,14 @@ from rich.console import Console
 from rich.text import Text
 
 from resources.problems import InputError
-from resources.settings import CONFIG_VARIABLE, REPOSITORY_ROOT, Settings, read_settings
+from resources.settings import CONFIG_VARIABLE, REPOSITORY_ROOT, Settings, absolute, read_settings
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, ExecuteJobResult
 
     from assets.raw.profile import Profile
     from assets.raw.recipe import Recipe
+    from resources.mlflow import Mlflow
 
 FAILED, WRONG_INPUT = 1, 2
 DEMO_TABLE = REPOSITORY_ROOT / "data" / "demo" / "sales.parquet"
@@ -84,6 +85,28 @@ def status(
         print(json.dumps(found, ensure_ascii=False))
     else:
         _print_columns(settings.name, {name: json.dumps(part, ensure_ascii=False) for name, part in found.items()})
+
+
+@app.command()
+def score(
+    table: Annotated[str, typer.Option("--input", help="Rows to score: Parquet, CSV or JSON.")],
+    out_table: Annotated[str, typer.Option("--out", help="Where to write them with forecasts: .parquet or .csv.")],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Scores rows that you bring with the champion: each comes back with forecast, model, version and reason."""
+    with _mistakes_shown():
+        settings = _settings(config)
+        from assets.evaluation.incumbent import published_champion
+        from assets.forecasts.brought import score_brought
+        from resources.lake import Lake
+        from resources.spark import Spark
+
+        lake = Lake(uri=settings.lake)
+        champion = published_champion(lake, _mlflow(settings))
+        source, target = (absolute(path, Path.cwd()) for path in (table, out_table))
+        counted = score_brought(lake, Spark(), settings, champion, source, target)
+    said = ", ".join(f"{count:,} rows by {model}" for model, count in counted.items())
+    out.print(f"{settings.name}: {said or 'no row could be scored'}; written to {out_table}", soft_wrap=True)
 
 
 @app.command()
@@ -211,10 +234,14 @@ def _stop(problems: list[str], committed: Sequence[str] = ()) -> NoReturn:
 def _status(settings: Settings) -> dict[str, Any]:
     from orchestration.status import fleet_status
     from resources.lake import Lake
+
+    return fleet_status(Lake(uri=settings.lake), _mlflow(settings))
+
+
+def _mlflow(settings: Settings) -> Mlflow:
     from resources.mlflow import Mlflow
 
-    mlflow = Mlflow(tracking_uri=settings.tracking_uri, experiment=settings.name)
-    return fleet_status(Lake(uri=settings.lake), mlflow)
+    return Mlflow(tracking_uri=settings.tracking_uri, experiment=settings.name)
 
 
 def _show_summary(settings: Settings) -> None:

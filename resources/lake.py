@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from deltalake.transaction import AddAction, CommitProperties
 
 RECORD = "fleet.record"
+COPIED_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -255,6 +256,23 @@ def write_file(uri: str, content: bytes) -> str:
             system.delete_file(temporary)
         raise
     return uri
+
+
+def copy_file(source: str, target: str) -> str:
+    """Copies one file, which is never visible in part, and gives the target's URI."""
+    (from_system, from_path), (to_system, to_path) = filesystem(source), filesystem(target)
+    temporary = f"{to_path}.{uuid.uuid4().hex}.tmp"
+    to_system.create_dir(to_path.rpartition("/")[0], recursive=True)
+    try:
+        with from_system.open_input_stream(from_path) as stream, to_system.open_output_stream(temporary) as sink:
+            while chunk := stream.read(COPIED_AT_ONCE):
+                sink.write(chunk)
+        to_system.move(temporary, to_path)
+    except BaseException:
+        if to_system.get_file_info(temporary).is_file:
+            to_system.delete_file(temporary)
+        raise
+    return target
 
 
 def staged_files(staging: Staging) -> list[str]:

@@ -28,15 +28,23 @@ def build_features(valid: DataFrame, recipe: Recipe, profile: Profile) -> DataFr
     and every one of them ends at least a horizon before its row. Rows without time have no future, no `__time` and
     nothing assumed.
     """
-    from pyspark.sql import Window
-
     if recipe.time is None:
         return _arranged(valid.repartition(_partitions(valid), BUCKET), [], recipe)
     rows = _with_future(valid, recipe, profile)
+    return _arranged(point_in_time(rows, recipe, profile), [TIME, ASSUMED], recipe)
+
+
+def point_in_time(rows: DataFrame, recipe: Recipe, profile: Profile) -> DataFrame:
+    """Rows of the history and of the future, one a segment and period, with the columns of `recipe.features`.
+
+    Adds `__time` and `__assumed` (see `build_features`); what a future row lacks of `known_ahead` is carried on.
+    """
+    from pyspark.sql import Window
+
     segment = Window.partitionBy(BUCKET, KEY).orderBy(PERIOD)
     filled = _carry_on(rows, recipe, profile, segment)
     lagged = filled.select("*", *_lags(recipe, segment), *_rolling(recipe, segment))
-    return _arranged(_with_calendar(lagged, recipe, profile), [TIME, ASSUMED], recipe)
+    return _with_calendar(lagged, recipe, profile)
 
 
 def _arranged(rows: DataFrame, of_time: list[str], recipe: Recipe) -> DataFrame:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from assets.features.build import build_features
 from assets.features.contract import BUCKET, judged_rows, valid_rows
@@ -15,12 +16,15 @@ from resources.lake import Lake, Staging, remove, staged_files
 from resources.settings import Settings
 from resources.spark import Spark
 
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
 BucketFiles = dict[int, tuple[str, ...]]
 
 
 def committed_files(lake: Lake, features: FeatureSet) -> BucketFiles:
     """URIs of the committed feature files of each bucket."""
-    return _by_bucket(lake.table(FEATURES).files(features.version))
+    return by_bucket(lake.table(FEATURES).files(features.version))
 
 
 @contextmanager
@@ -36,19 +40,29 @@ def files_for(
         yield committed_files(lake, features)
         return
     staging = Staging(lake.table(FEATURES).uri, f"rebuilt-{uuid.uuid4().hex}")
-    theirs = settings.features.model_copy(update={"known_ahead": recipe.known_ahead, "past_only": recipe.past_only})
-    as_trained = settings.model_copy(update={"features": theirs})
-    profile = features.profile.model_copy(update={"kinds": recipe.kinds})
-    raw = read_snapshot(spark, lake.table(RAW), as_trained, features.record["raw_version"])
+    rows = rows_as_trained(lake, spark, settings, features, recipe)
     try:
-        rows = valid_rows(judged_rows(raw, as_trained, profile, features.buckets))
-        build_features(rows, recipe, profile).write.partitionBy(BUCKET).parquet(staging.uri)
-        yield _by_bucket([f"{staging.uri}/{file}" for file in staged_files(staging)])
+        build_features(rows, recipe, features.profile).write.partitionBy(BUCKET).parquet(staging.uri)
+        yield by_bucket([f"{staging.uri}/{file}" for file in staged_files(staging)])
     finally:
         remove(staging.uri)
 
 
-def _by_bucket(files: list[str]) -> BucketFiles:
+def rows_as_trained(lake: Lake, spark: Spark, settings: Settings, features: FeatureSet, recipe: Recipe) -> DataFrame:
+    """The valid rows behind a feature set, typed as a recipe has them.
+
+    Raises:
+        InputError: the snapshot lacks a column that the recipe uses.
+    """
+    theirs = settings.features.model_copy(update={"known_ahead": recipe.known_ahead, "past_only": recipe.past_only})
+    as_trained = settings.model_copy(update={"features": theirs})
+    profile = features.profile.model_copy(update={"kinds": recipe.kinds})
+    raw = read_snapshot(spark, lake.table(RAW), as_trained, features.record["raw_version"])
+    return valid_rows(judged_rows(raw, as_trained, profile, features.buckets))
+
+
+def by_bucket(files: Iterable[str]) -> BucketFiles:
+    """Files of Hive layout by the bucket they hold."""
     found: dict[int, tuple[str, ...]] = {}
     for file in files:
         bucket = int(file.rsplit(f"{BUCKET}=", 1)[1].split("/", 1)[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,7 +128,12 @@ def forecast_table(
 
 def output_name(name: str, recipe: Recipe) -> str:
     """A column of the forecasts; prefixed where the user's key has a column of that name, in any case."""
-    taken = {column.lower() for column in (*recipe.segment, *recipe.time_columns)}
+    return free_name(name, (*recipe.segment, *recipe.time_columns))
+
+
+def free_name(name: str, columns: Iterable[str]) -> str:
+    """A name that none of some columns has, in any case: `name`, or `fleet_` and so on before it."""
+    taken = {column.lower() for column in columns}
     while name in taken:
         name = f"fleet_{name}"
     return name

@@ -126,7 +126,7 @@ def read_snapshot(spark: Spark, table: Table, settings: Settings, version: int |
     from assets.raw.source import LINEAGE, missing_columns
 
     frame = spark.session().read.parquet(*map(literal_path, table.files(version)))
-    problems = missing_columns([column for column in frame.columns if column not in LINEAGE], settings)
+    problems = missing_columns([c for c in frame.columns if c not in LINEAGE], settings, settings.columns)
     if problems:
         raise InputError(problems)
     return frame

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from assets.raw.calendar import Calendar, base, default_holdout, default_horizon, seasons
 from assets.raw.parse import Kind
 from assets.raw.profile import Profile, Timeline
-from assets.raw.split import LAST_ROW, ROWS_A_CLASS
+from assets.raw.split import EVERYTHING, ROWS_A_CLASS
 from resources.problems import Problem
 from resources.settings import Settings
 
@@ -159,7 +159,6 @@ def _by_calendar(settings: Settings, timeline: Timeline) -> dict[str, Any]:
 
 
 def _by_split(settings: Settings, profile: Profile) -> dict[str, Any]:
-    everything = LAST_ROW + 1
     return {
         "frequency": "",
         "phase": 0,
@@ -169,10 +168,10 @@ def _by_split(settings: Settings, profile: Profile) -> dict[str, Any]:
         "statistics": [],
         "calendar_features": [],
         "horizon": ROWS_A_CLASS,
-        "season": everything,
+        "season": EVERYTHING,
         "holdout": ROWS_A_CLASS,
         "minimum_history": settings.evaluation.minimum_history or SHORTEST_HISTORY,
-        "closed_after": everything,
+        "closed_after": EVERYTHING,
         "split_by": profile.split_by,
     }
 

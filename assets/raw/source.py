@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -23,7 +24,7 @@ FILE, ROW, CORRUPT = "__file", "__row", "__corrupt"
 LINEAGE = (FILE, ROW, CORRUPT)
 RESERVED = (
     *LINEAGE, "__segment", "__time", "__period", "__reasons", "__reason", "__source", "__assumed", "__micros",
-    "__hash", "fleet_bucket",
+    "__hash", "__at", "__why", "__brought", "__built", "fleet_bucket",
 )  # fmt: skip
 PARSED_BY_US = ("timestampFormat", "dateFormat")  # cells reach us as text: see parse.py
 SUFFIXES = {
@@ -86,12 +87,20 @@ def find_files(settings: Settings) -> SourceFiles:
 def _format(settings: Settings, paths: list[str]) -> str:
     if settings.source.format:
         return settings.source.format
-    names = {path.rsplit("/", 1)[-1].lower().removesuffix(".gz").rsplit(".", 1)[-1] for path in paths}
-    formats = {SUFFIXES.get(name) for name in names}
+    formats = {format_of(path) for path in paths}
     if len(formats) == 1 and (only := formats.pop()):
         return only
-    what = f"cannot be told from files ending in {', '.join(sorted(names))}"
+    what = f"cannot be told from files ending in {', '.join(sorted(map(_ending, paths)))}"
     raise InputError([Problem("fleet.yaml source.format", what, "write parquet, csv or json")])
+
+
+def format_of(path: str) -> str | None:
+    """The format that a path's ending tells: `parquet`, `csv` or `json`; None if it tells none."""
+    return SUFFIXES.get(_ending(path))
+
+
+def _ending(path: str) -> str:
+    return path.rsplit("/", 1)[-1].lower().removesuffix(".gz").rsplit(".", 1)[-1]
 
 
 def source_digest(files: SourceFiles, settings: Settings) -> str:
@@ -106,24 +115,28 @@ def source_digest(files: SourceFiles, settings: Settings) -> str:
     return digest.hexdigest()
 
 
-def read_source(spark: SparkSession, files: SourceFiles, settings: Settings) -> DataFrame:
+def read_source(
+    spark: SparkSession, files: SourceFiles, settings: Settings, needed: Sequence[str] | None = None
+) -> DataFrame:
     """The source's rows unchanged (text formats as text) with `__file`, `__row` and `__corrupt`.
 
-    `__row` orders the rows of a file as they stand in it; `__corrupt` holds a line that could not be read.
+    `__row` orders the rows of a file as they stand in it; `__corrupt` holds a line that could not be read. `needed` are
+    the columns that must be there, by default all that `fleet.yaml` names.
 
     Raises:
-        InputError: unreadable or empty files, or columns that `fleet.yaml` names and the table lacks.
+        InputError: unreadable or empty files, or needed columns that the table lacks.
     """
     from pyspark.sql import functions as F
 
-    nanoseconds = _nanosecond_columns(files, settings) if files.format == "parquet" else {}
+    needed = settings.columns if needed is None else needed
+    nanoseconds = _nanosecond_columns(files, settings, needed) if files.format == "parquet" else {}
     reader = spark.read.options(**_options(files, settings))
     try:
         frame = _load(reader, files, settings)
     except spark_errors() as error:
         raise unreadable(settings, error) from None
     columns = [column for column in frame.columns if column not in LINEAGE]
-    problems = [*missing_columns(columns, settings), *_reserved(frame.columns, files.format)]
+    problems = [*missing_columns(columns, settings, needed), *_reserved(frame.columns, files.format)]
     if problems:
         raise InputError(problems)
     row = "_metadata.row_index" if files.format == "parquet" else "monotonically_increasing_id()"
@@ -164,11 +177,11 @@ def _load(reader: DataFrameReader, files: SourceFiles, settings: Settings) -> Da
     return reader.csv(paths)
 
 
-def _nanosecond_columns(files: SourceFiles, settings: Settings) -> dict[str, str]:
+def _nanosecond_columns(files: SourceFiles, settings: Settings, needed: Sequence[str]) -> dict[str, str]:
     """SQL that turns columns of nanoseconds, which Spark reads as integers, back into times.
 
     Raises:
-        InputError: files that are not Parquet, or lack columns that `fleet.yaml` names and others have.
+        InputError: files that are not Parquet, or lack needed columns that others have.
     """
     import pyarrow as pa
 
@@ -177,7 +190,7 @@ def _nanosecond_columns(files: SourceFiles, settings: Settings) -> dict[str, str
     problems = [
         Problem(path, f"the file has no column {column!r}, which others have", _nearest(column, schema.names))
         for path, schema in schemas.items()
-        for column in settings.columns
+        for column in needed
         if column in known and column not in schema.names
     ]
     if problems:
@@ -208,11 +221,11 @@ def _parquet_schemas(files: SourceFiles, settings: Settings) -> dict[str, pa.Sch
     return schemas
 
 
-def missing_columns(columns: list[str], settings: Settings) -> list[Problem]:
-    """A problem for each column that `fleet.yaml` names and the table lacks, with the nearest name."""
+def missing_columns(columns: list[str], settings: Settings, needed: Sequence[str]) -> list[Problem]:
+    """A problem for each needed column that the table lacks, with the nearest name."""
     return [
         Problem(_role(column, settings), f"the table has no column {column!r}", _nearest(column, columns))
-        for column in settings.columns
+        for column in needed
         if column not in columns
     ]
 
@@ -245,7 +258,7 @@ def _role(column: str, settings: Settings) -> str:
         "features.known_ahead": settings.features.known_ahead,
         "features.past_only": settings.features.past_only,
     }
-    return "fleet.yaml " + next(role for role, names in roles.items() if column in names)
+    return "fleet.yaml " + next((role for role, names in roles.items() if column in names), "features.known_ahead")
 
 
 def unreadable(settings: Settings, error: Exception) -> InputError:

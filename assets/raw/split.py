@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 HASH = "__hash"
 ROWS_A_CLASS = 1 << 29  # three classes fit a 32-bit integer
 LAST_ROW = 3 * ROWS_A_CLASS - 1
+EVERYTHING = 1 << 31  # more periods than there can be
 CLASS = f"(case pmod({HASH}, 10) when 9 then 2 when 8 then 1 else 0 end)"
 
 

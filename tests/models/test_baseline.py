@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assets.models.baseline import last_known_mean, origins_of, seasonal_naive
-from assets.raw.split import LAST_ROW
+from assets.raw.split import EVERYTHING, LAST_ROW
 from tests.lakes import slow_naive
 
 LABEL = st.one_of(st.just(float("nan")), st.integers(-50, 50).map(float))
@@ -41,7 +41,7 @@ def test_a_season_of_everything_is_the_mean_of_all_known(history: dict[int, floa
     periods = np.array(sorted(history), dtype=np.int64)
     labels = np.array([history[period] for period in periods.tolist()])
     targets = np.array([origin + 1, origin + 7, LAST_ROW])
-    found = seasonal_naive(periods, labels, targets, np.full(3, origin), LAST_ROW + 1, otherwise=-1.5)
+    found = seasonal_naive(periods, labels, targets, np.full(3, origin), EVERYTHING, otherwise=-1.5)
     known = [history[period] for period in history if period <= origin and history[period] == history[period]]
     np.testing.assert_allclose(found, np.full(3, np.mean(known) if known else -1.5), rtol=1e-12)
 

@@ -40,7 +40,7 @@ def parts_of(rows: pd.DataFrame) -> dict[tuple[Any, ...], int]:
 
 ROW = st.tuples(
     st.sampled_from(["a", "b|c"]), st.sampled_from([1.0, 2.5, -3.25, np.nan]), st.integers(-2, 2),
-    st.sampled_from(["old", "1", "", "x y"]), st.one_of(st.none(), st.integers(0, 3).map(float)),
+    st.sampled_from(["old", "", "x y"]), st.one_of(st.none(), st.integers(0, 3).map(float)),
 )  # fmt: skip
 
 

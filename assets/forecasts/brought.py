@@ -1,0 +1,202 @@
+"""Forecasts of rows that a user brings: read and given features by Spark, predicted next to the rows by its workers."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assets.evaluation.compare import ModelGroup, chosen_segments, predictions_at
+from assets.evaluation.incumbent import Champion
+from assets.evaluation.judge import fleet_mean
+from assets.features.brought import AT, brought_features, read_brought
+from assets.features.contract import BUCKET
+from assets.features.publish import FeatureSet, current_features
+from assets.features.rebuild import BucketFiles, by_bucket, committed_files, rows_as_trained
+from assets.forecasts.scored_table import SCORED, check_output, write_scored
+from assets.models.baseline import seasonal_naive
+from assets.models.bucket import Floats, SegmentRows, read_bucket
+from assets.models.shard import BASELINE, SEGMENT_MODEL
+from assets.models.spread import spread
+from assets.models.store import Training, boosters, shards_by_bucket, trainings
+from assets.raw.parse import KEY, PERIOD, Kind
+from assets.raw.recipe import Recipe
+from resources.lake import Lake, Staging, filesystem, remove, staged_files
+from resources.problems import InputError, Problem
+from resources.settings import Settings
+from resources.spark import Spark
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+WRITTEN = pa.schema([("file", pa.string()), ("model", pa.string()), ("rows", pa.int64())])
+
+
+@dataclass(frozen=True)
+class BroughtTask:
+    """One bucket of brought rows: their features by the newest recipe, the models, the committed history."""
+
+    bucket: int
+    files: tuple[str, ...]
+    groups: tuple[ModelGroup, ...]
+    history: tuple[str, ...]
+
+
+def score_brought(
+    lake: Lake, spark: Spark, settings: Settings, champion: Champion | None, table: str, out: str
+) -> dict[str, int]:
+    """Writes the rows of a table with the champion's forecasts to `out`; gives how many rows each model forecast.
+
+    Every row comes back, in order, with `forecast`, `model`, `version` and `reason`. Columns are typed as the
+    champion's trainings have them, the newest first. Rows of segments without a model get the baseline's forecast.
+
+    Raises:
+        InputError: no champion, one that answers another question, or a table that cannot be used.
+    """
+    check_output(out)
+    features, newest, past = _published(lake, settings, champion)
+    assert champion is not None, "the above raises without one"
+    recipe = newest.recipe
+    kinds = _kinds([*past, newest])
+    with _scratch(lake) as folder:
+        rows = read_brought(spark, settings, table, features, recipe, kinds)
+        rows.write.parquet(f"{folder}/rows")
+        staged = spark.session().read.parquet(f"{folder}/rows")
+        files = {
+            each.id: _staged_features(lake, spark, settings, staged, features, each.recipe, f"{folder}/{number}")
+            for number, each in enumerate([newest, *past])
+        }
+        history = committed_files(lake, features)
+        groups = _groups(lake, champion, [newest, *past], files)
+        tasks = [BroughtTask(b, own, groups.get(b, ()), history.get(b, ())) for b, own in files[newest.id].items()]
+        work = partial(
+            score_bucket_of_brought,
+            recipe=recipe,
+            last=features.profile.last_period,
+            otherwise=fleet_mean(spark, history, recipe.label, features.profile.last_period),
+            chosen=chosen_segments(champion.listing),
+            folder=f"{folder}/scored",
+        )
+        written = spread(spark, tasks, work, WRITTEN)
+        scored = sorted(set(written["file"].to_pylist()))
+        write_scored(spark, staged, [f"{folder}/scored/{name}" for name in scored], champion, out, f"{folder}/out")
+    counted = written.group_by("model").aggregate([("rows", "sum")])
+    return dict(zip(counted["model"].to_pylist(), counted["rows_sum"].to_pylist(), strict=True))
+
+
+def _published(
+    lake: Lake, settings: Settings, champion: Champion | None
+) -> tuple[FeatureSet, Training, list[Training]]:
+    """The committed features, the champion's newest training, and the older ones that serve some of its segments."""
+    where, again = f"fleet {settings.name}", "run the weekly cycle: fleet run"
+    if champion is None:
+        raise InputError([Problem(where, "has no champion yet", again)])
+    features, known = current_features(lake), trainings(lake)
+    newest = known[champion.tags["training"]]
+    asked = [settings.segment, settings.time, settings.label]
+    answered = [newest.recipe.segment, newest.recipe.time, newest.recipe.label]
+    if asked != answered or newest.recipe.problem_digest != features.recipe.problem_digest:
+        what = "has a champion of another segment, time, label or frequency than fleet.yaml's"
+        raise InputError([Problem(where, what, again)])
+    older = [known[identity] for identity in champion.trainings if identity in known and identity != newest.id]
+    question = newest.recipe.problem_digest
+    return features, newest, [training for training in older if training.recipe.problem_digest == question]
+
+
+def _kinds(oldest_first: list[Training]) -> dict[str, Kind]:
+    found: dict[str, Kind] = {}
+    for training in oldest_first:
+        found |= {column: training.recipe.kinds[column] for column in training.recipe.known_ahead}
+    return found
+
+
+@contextmanager
+def _scratch(lake: Lake) -> Iterator[str]:
+    folder = lake.path(f"brought-{uuid.uuid4().hex}")
+    try:
+        yield folder
+    finally:
+        remove(folder)
+
+
+def _staged_features(
+    lake: Lake, spark: Spark, settings: Settings, rows: DataFrame, features: FeatureSet, recipe: Recipe, folder: str
+) -> BucketFiles:
+    history = rows_as_trained(lake, spark, settings, features, recipe) if recipe.time else None
+    brought_features(rows, history, features, recipe).write.partitionBy(BUCKET).parquet(folder)
+    return by_bucket([f"{folder}/{file}" for file in staged_files(Staging(*folder.rsplit("/", 1)))])
+
+
+def _groups(
+    lake: Lake, champion: Champion, used: list[Training], files: dict[str, BucketFiles]
+) -> dict[int, tuple[ModelGroup, ...]]:
+    groups: dict[int, tuple[ModelGroup, ...]] = {}
+    for training in used:
+        mine = champion.listing.filter(pc.equal(champion.listing["training"], training.id))
+        for bucket, parts in shards_by_bucket(lake, mine).items():
+            if own := files[training.id].get(bucket):
+                groups[bucket] = (*groups.get(bucket, ()), ModelGroup(training.recipe, own, tuple(parts)))
+    return groups
+
+
+def score_bucket_of_brought(
+    task: BroughtTask, recipe: Recipe, last: int, otherwise: float, chosen: frozenset[str], folder: str
+) -> Iterator[dict[str, Any]]:
+    """Writes the forecasts (see `SCORED`) of a bucket's rows as one file under `folder`; gives its rows by model.
+
+    A baseline's forecast is made from what was known a horizon before its row, as a model's is, and `otherwise` where
+    nothing was.
+    """
+    import pyarrow.parquet as pq
+
+    bucket = read_bucket(task.files, recipe, also=[AT])
+    segments = {rows.key: rows for rows in bucket.segments()}
+    forecast, model = np.full(len(bucket.periods), np.nan), np.full(len(bucket.periods), BASELINE, dtype=object)
+    for key, values in _predictions(task, segments, chosen):
+        places = segments[key].first_row + np.flatnonzero(np.isfinite(values))
+        forecast[places], model[places] = values[np.isfinite(values)], SEGMENT_MODEL
+    about = bucket.table[AT].to_numpy().astype(np.int64)
+    for past in _history(task, recipe):
+        if past.key in segments:
+            rows = segments[past.key]
+            places = rows.first_row + np.flatnonzero(_missing(forecast, rows))
+            origins = np.minimum(last, about[places] - recipe.horizon)
+            naive = past.periods, past.labels, about[places], origins, recipe.season, otherwise
+            forecast[places] = seasonal_naive(*naive)
+    forecast = np.where(np.isnan(forecast), otherwise, forecast)
+    columns = [bucket.table[KEY], bucket.table[PERIOD], pa.array(forecast), pa.array(model, pa.string())]
+    table = pa.Table.from_arrays(columns, schema=SCORED)
+    name = f"bucket-{task.bucket:05d}-{uuid.uuid4().hex}.parquet"
+    system, path = filesystem(f"{folder}/{name}")
+    system.create_dir(path.rsplit("/", 1)[0], recursive=True)
+    pq.write_table(table, path, filesystem=system)
+    for made_by in sorted(set(model)):
+        yield {"file": name, "model": made_by, "rows": int((model == made_by).sum())}
+
+
+def _missing(forecast: Floats, rows: SegmentRows) -> np.ndarray:
+    return np.isnan(forecast[rows.first_row : rows.first_row + len(rows.periods)])
+
+
+def _predictions(
+    task: BroughtTask, segments: dict[str, SegmentRows], chosen: frozenset[str]
+) -> Iterator[tuple[str, Floats]]:
+    for group in task.groups:
+        by_key = {rows.key: rows for rows in read_bucket(group.files, group.recipe).segments()}
+        for key, booster in boosters(group.parts, "served"):
+            if key in chosen and key in by_key and key in segments:
+                yield key, predictions_at(booster, by_key[key], segments[key].periods, group.recipe)
+
+
+def _history(task: BroughtTask, recipe: Recipe) -> Iterator[SegmentRows]:
+    """Periods and labels of a bucket's segments, without features."""
+    nothing: dict[str, list[str]] = {"known_ahead": [], "lags": [], "windows": [], "calendar_features": []}
+    if task.history:
+        yield from read_bucket(task.history, recipe.model_copy(update=nothing)).segments()

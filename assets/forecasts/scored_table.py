@@ -1,0 +1,96 @@
+"""A table that a user brought, written back whole and in order, with the forecasts of its rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from assets.evaluation.incumbent import Champion
+from assets.features.brought import REFUSED, original_columns
+from assets.forecasts.score import free_name
+from assets.models.shard import BASELINE, SEGMENT_MODEL, TRAINED
+from assets.raw.parse import KEY, PERIOD, SOURCE
+from assets.raw.source import FILE, ROW, format_of
+from resources.lake import copy_file, filesystem
+from resources.problems import InputError, Problem
+from resources.spark import Spark, literal_path, quoted
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+SCORED = pa.schema([(KEY, pa.string()), (PERIOD, pa.int32()), ("forecast", pa.float64()), ("model", pa.string())])
+UNKNOWN, BASELINE_BETTER, NO_FEATURES = "unknown_segment", "baseline_was_better", "beyond_the_models_horizon"
+WHY = "__why"
+CSV = {
+    "header": "true", "quote": '"', "escape": '"', "compression": "none",
+    "ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false",
+}  # fmt: skip
+
+
+def check_output(out: str) -> None:
+    """Raises an `InputError` unless `out` ends as a table that can be written."""
+    if format_of(out) not in ("parquet", "csv") or out.endswith(".gz"):
+        raise InputError([Problem(f"--out {out}", "is neither Parquet nor CSV", "end it in .parquet or .csv")])
+
+
+def write_scored(spark: Spark, rows: DataFrame, scored: list[str], champion: Champion, out: str, folder: str) -> None:
+    """Writes brought rows (see `read_brought`) with their forecasts (files of `SCORED`) to `out`, never in part.
+
+    `folder` is for files that are gone afterwards.
+
+    Raises:
+        InputError: CSV cannot hold a column of the table.
+    """
+    from pyspark.sql import functions as F
+
+    _refuse_nested(rows, out)
+    columns = original_columns(rows)
+    whole = _with_forecasts(spark, rows, scored, champion).repartition(1).sortWithinPartitions(FILE, ROW)
+    result = whole.select(
+        *[F.col(f"{SOURCE}.{quoted(name)}").alias(name) for name in columns],
+        *[F.expr(value).alias(free_name(name, columns)) for name, value in _added(champion.version).items()],
+    )
+    if format_of(out) == "csv":
+        result.write.options(**CSV).csv(folder)
+    else:
+        result.write.parquet(folder)
+    system, path = filesystem(folder)
+    parts = [info.path for info in system.get_file_info(pafs.FileSelector(path)) if "/part-" in info.path]
+    copy_file(parts[0], out)
+
+
+def _refuse_nested(rows: DataFrame, out: str) -> None:
+    types = {field.name: field.dataType.simpleString() for field in rows.schema[SOURCE].dataType}
+    nested = [name for name, type_ in types.items() if type_.startswith(("array", "map", "struct", "binary"))]
+    if format_of(out) == "csv" and nested:
+        what = f"CSV cannot hold {', '.join(f'{name!r} ({types[name]})' for name in nested)}"
+        raise InputError([Problem(f"--out {out}", what, "end it in .parquet")])
+
+
+def _with_forecasts(spark: Spark, rows: DataFrame, scored: list[str], champion: Champion) -> DataFrame:
+    """Brought rows with forecast and model, and why a segment has no model of its own (null: it is unknown)."""
+    from pyspark.sql import functions as F
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    session, schema = spark.session(), from_arrow_schema(SCORED)
+    found = session.read.schema(schema).parquet(*map(literal_path, scored)) if scored else None
+    served = session.createDataFrame(champion.listing.select(["segment", "status", "reason", "chosen"]))
+    why = (
+        f"case when status <> '{TRAINED}' then reason when chosen = '{BASELINE}' then '{BASELINE_BETTER}' "
+        f"else '{NO_FEATURES}' end"
+    )
+    known = served.select(F.col("segment").alias(KEY), F.expr(why).alias(WHY))
+    forecasts = session.createDataFrame([], schema) if found is None else found
+    return rows.join(forecasts, [KEY, PERIOD], "left").join(known, KEY, "left")
+
+
+def _added(version: int) -> dict[str, str]:
+    """Columns that come to the user's own, as Spark SQL."""
+    return {
+        "forecast": "forecast",
+        "model": "model",
+        "version": f"if(forecast is null, null, {version}L)",
+        "reason": f"coalesce({REFUSED}, if(model = '{SEGMENT_MODEL}', null, coalesce({WHY}, '{UNKNOWN}')))",
+    }
