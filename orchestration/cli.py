@@ -255,7 +255,9 @@ def _show_summary(settings: Settings) -> None:
             f"{name} {'none' if error is None else f'{error:.4f}'}" for name, error in errors.items()
         ),
         "champion": f"version {found['champion']['version'] or 'none: the baseline serves'}",
-        "forecasts": f"{found['forecasts']['rows']:,} rows in {settings.lake}/forecasts",
+        "forecasts": f"{found['forecasts']['rows']:,} rows in {settings.lake}/forecasts"
+        if settings.time
+        else "of rows that you bring: fleet score --input ... --out ...",
         "report": f"{settings.lake}/reports/evaluation.html",
         "UI": f"make ui CONFIG={os.environ[CONFIG_VARIABLE]}, then http://127.0.0.1:3000",
     }

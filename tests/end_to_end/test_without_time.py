@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from assets.evaluation.incumbent import published_champion
 from assets.features.publish import FEATURES, QUARANTINE
+from assets.forecasts.brought import score_brought
 from assets.raw.split import ROWS_A_CLASS
 from resources.spark import Spark
 from tests.cycle import House, flats, house, without_time
@@ -114,6 +116,21 @@ def test_a_worse_recipe_is_refused(story: Story) -> None:
     assert "champions.gate" in worse["failed"]
     assert worse["status"]["champion"] == before["status"]["champion"]
     assert worse["status"]["evaluation"]["incumbent"] == before["status"]["evaluation"]["served"]
+
+
+def test_the_champion_scores_rows_that_are_brought(story: Story, home: House) -> None:
+    new = pd.concat([flats([name], 20, seed=90 + seed) for seed, name in enumerate(DISTRICTS)], ignore_index=True)
+    given, out = home.folder / "new.csv", home.folder / "scored.csv"
+    new.to_csv(given, index=False)
+    champion = published_champion(home.lake, home.mlflow)
+    counted = score_brought(home.lake, home.spark, home.settings, champion, str(given), str(out))
+    rows = pd.read_csv(out)
+    assert rows["district"].tolist() == new["district"].tolist()
+    assert counted == rows["model"].value_counts().to_dict()
+    kept = rows["kind"] != "new"
+    error = (rows["forecast"] - rows["rent"]).abs()[kept].sum() / rows["rent"][kept].sum()
+    assert error < 0.2
+    assert set(rows["version"]) == {story["worse"]["status"]["champion"]["version"]}
 
 
 def test_the_report_says_what_was_held_out(story: Story, home: House) -> None:

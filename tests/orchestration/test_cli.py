@@ -15,7 +15,7 @@ from dagster._core.definitions.reconstruct import ReconstructableJob
 from typer.testing import CliRunner, Result
 
 from resources.spark import Spark
-from tests.cycle import HORIZON, House, house, sales
+from tests.cycle import HORIZON, House, flats, house, sales, without_time
 
 Fleet = Callable[..., Result]
 
@@ -55,11 +55,16 @@ def home(tmp_path_factory: pytest.TempPathFactory, spark: Spark) -> House:
 @pytest.fixture(scope="module")
 def told(home: House) -> dict[str, Result]:
     """What the commands say, in the order in which a new user types them."""
+    table = sales(3, 60).assign(department="food | drink")
+    table[table["sold"].isna()].drop(columns="sold").to_csv(home.folder / "ahead.csv", index=False)
+    score = ("score", "--input", str(home.folder / "ahead.csv"), "--out", str(home.folder / "scored.parquet"))
     return {
         "status before": fleet(home, "status", "--json"),
+        "score before": fleet(home, *score),
         "validate": fleet(home, "validate"),
         "nobody": fleet(home, "run", "--segment", "shop 0|nobody"),
         "run": fleet(home, "run"),
+        "score": fleet(home, *score),
         "status": fleet(home, "status", "--json"),
         "segment": fleet(home, "run", "--segment", "shop 1|food %7C drink"),
         "status for people": fleet(home, "status"),
@@ -131,6 +136,29 @@ def test_validate_shows_what_was_derived(told: dict[str, Result]) -> None:
     assert told["validate"].exit_code == 0, told["validate"].stderr
     assert "tiny: valid" in told["validate"].stdout
     assert "sold@lag_4" in told["validate"].stdout.replace("\n", "")
+
+
+def test_validate_of_a_table_without_time(tmp_path: Path, spark: Spark) -> None:
+    said = fleet(house(tmp_path / "h", spark, flats(2, 60), **without_time()), "validate")
+    assert said.exit_code == 0, said.stderr
+    assert "a tenth of the rows, chosen by a hash of each" in " ".join(said.stdout.split())
+    assert "size, floor, kind, lift" in " ".join(said.stdout.split())
+
+
+def test_rows_that_are_brought_come_back_with_the_champions_forecasts(home: House, told: dict[str, Result]) -> None:
+    assert told["score"].exit_code == 0, told["score"].stderr
+    assert "12 rows by segment" in told["score"].stdout
+    rows, keys = pd.read_parquet(home.folder / "scored.parquet"), ["shop", "day"]
+    assert rows.columns.tolist() == ["shop", "day", "price", "department", "forecast", "model", "version", "reason"]
+    assert rows["reason"].isna().all()
+    batch = home.forecasts().set_index(keys)["forecast"]
+    wanted = batch.loc[list(zip(rows["shop"], pd.to_datetime(rows["day"]), strict=True))]
+    assert rows["forecast"].tolist() == pytest.approx(wanted.tolist(), rel=1e-9)
+
+
+def test_without_a_champion_nothing_is_scored(told: dict[str, Result]) -> None:
+    refused(told["score before"])
+    assert "has no champion yet" in " ".join(told["score before"].stderr.split())
 
 
 def test_a_named_segment_is_trained_alone(home: House, told: dict[str, Result]) -> None:
