@@ -105,8 +105,8 @@ def score(
         champion = published_champion(lake, _mlflow(settings))
         source, target = (absolute(path, Path.cwd()) for path in (table, out_table))
         counted = score_brought(lake, Spark(), settings, champion, source, target)
-    said = ", ".join(f"{count:,} rows by {model}" for model, count in counted.items())
-    out.print(f"{settings.name}: {said or 'no row could be scored'}; written to {out_table}", soft_wrap=True)
+    said = ", ".join(f"{count:,} rows by {model}" for model, count in counted.items()) or "no row could be scored"
+    out.print(Text(f"{settings.name}: {said}; written to {out_table}"), soft_wrap=True)
 
 
 @app.command()

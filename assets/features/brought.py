@@ -79,19 +79,22 @@ def _placed(parsed: DataFrame, features: FeatureSet, recipe: Recipe) -> DataFram
     return placed.withColumn(REFUSED, F.expr(f"coalesce({', '.join(reasons)})"))
 
 
-def brought_features(rows: DataFrame, history: DataFrame | None, features: FeatureSet, recipe: Recipe) -> DataFrame:
+def brought_features(
+    rows: DataFrame, history: DataFrame | None, features: FeatureSet, recipe: Recipe, types: Mapping[str, str]
+) -> DataFrame:
     """Features of a recipe for the rows (see `read_brought`) that nothing is held against and that it reaches.
 
     Gives a feature table: the segment columns, `__segment`, `__period` (the row's number), the label (unknown), the
     columns of `recipe.features`, and `__at`, by bucket. `history` are the valid rows behind the committed features; a
-    brought row stands in for the one of its segment and time, and keeps the values that it came with.
+    brought row stands in for the one of its segment and time, and keeps the values that it came with. `types` are those
+    that the segment columns have in the committed features.
     """
     from pyspark.sql import functions as F
 
     good = rows.where(f"{REFUSED} is null and {AT} <= {features.profile.last_period + recipe.horizon}")
     found = good if history is None else _with_history(good, history, features, recipe)
     columns = [
-        *[F.expr(f"cast({SOURCE}.{quoted(column)} as string)").alias(column) for column in recipe.segment],
+        *[F.expr(f"try_cast({SOURCE}.{quoted(name)} as {types[name]})").alias(name) for name in recipe.segment],
         *[KEY, PERIOD, AT, BUCKET],
         F.lit(None).cast("double").alias(recipe.label),
         *[F.col(quoted(name)) for name in recipe.features],

@@ -18,7 +18,7 @@ from assets.evaluation.incumbent import Champion
 from assets.evaluation.judge import fleet_mean
 from assets.features.brought import AT, brought_features, read_brought
 from assets.features.contract import BUCKET
-from assets.features.publish import FeatureSet, current_features
+from assets.features.publish import FEATURES, FeatureSet, current_features
 from assets.features.rebuild import BucketFiles, by_bucket, committed_files, rows_as_trained
 from assets.forecasts.scored_table import SCORED, check_output, write_scored
 from assets.models.baseline import seasonal_naive
@@ -129,8 +129,12 @@ def _scratch(lake: Lake) -> Iterator[str]:
 def _staged_features(
     lake: Lake, spark: Spark, settings: Settings, rows: DataFrame, features: FeatureSet, recipe: Recipe, folder: str
 ) -> BucketFiles:
+    from pyspark.sql.pandas.types import from_arrow_schema
+
     history = rows_as_trained(lake, spark, settings, features, recipe) if recipe.time else None
-    brought_features(rows, history, features, recipe).write.partitionBy(BUCKET).parquet(folder)
+    committed = from_arrow_schema(lake.table(FEATURES).schema(features.version))
+    types = {field.name: field.dataType.simpleString() for field in committed}
+    brought_features(rows, history, features, recipe, types).write.partitionBy(BUCKET).parquet(folder)
     return by_bucket([f"{folder}/{file}" for file in staged_files(Staging(*folder.rsplit("/", 1)))])
 
 
