@@ -5,15 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from assets.evaluation.compare import ModelGroup, chosen_segments, predictions_at
 from assets.evaluation.incumbent import Champion
 from assets.evaluation.judge import fleet_mean
 from assets.features.brought import AT, brought_features, read_brought
@@ -23,9 +21,11 @@ from assets.features.rebuild import BucketFiles, by_bucket, committed_files, row
 from assets.forecasts.scored_table import SCORED, check_output, write_scored
 from assets.models.baseline import seasonal_naive
 from assets.models.bucket import Floats, SegmentRows, read_bucket
-from assets.models.shard import BASELINE, SEGMENT_MODEL
+from assets.models.fleet_model import SERVED, identity_columns
+from assets.models.line import BASELINE
+from assets.models.predictions import Candidate, ModelGroup, candidate_predictions
 from assets.models.spread import spread
-from assets.models.store import Training, boosters, shards_by_bucket, trainings
+from assets.models.store import Training, shared_listing, trainings
 from assets.raw.parse import KEY, PERIOD, Kind
 from assets.raw.recipe import Recipe
 from resources.lake import Lake, Staging, filesystem, remove, staged_files
@@ -41,11 +41,10 @@ WRITTEN = pa.schema([("file", pa.string()), ("model", pa.string()), ("rows", pa.
 
 @dataclass(frozen=True)
 class BroughtTask:
-    """One bucket of brought rows: their features by the newest recipe, the models, the committed history."""
+    """One bucket of brought rows: their features by the newest recipe, and the committed history."""
 
     bucket: int
     files: tuple[str, ...]
-    groups: tuple[ModelGroup, ...]
     history: tuple[str, ...]
 
 
@@ -74,17 +73,18 @@ def score_brought(
             for number, each in enumerate([newest, *past])
         }
         history = committed_files(lake, features)
-        groups = _groups(lake, champion, [newest, *past], files)
-        tasks = [BroughtTask(b, own, groups.get(b, ()), history.get(b, ())) for b, own in files[newest.id].items()]
-        work = partial(
-            score_bucket_of_brought,
-            recipe=recipe,
-            last=features.profile.last_period,
-            otherwise=fleet_mean(spark, history, recipe.label, features.profile.last_period),
-            chosen=chosen_segments(champion.listing),
-            folder=f"{folder}/scored",
-        )
-        written = spread(spark, tasks, work, WRITTEN)
+        groups = tuple(ModelGroup(t.id, t.recipe, files[t.id], t.fleet_file) for t in [newest, *past])
+        with shared_listing(lake, champion.listing) as listing:
+            work = partial(
+                score_bucket_of_brought,
+                recipe=recipe,
+                last=features.profile.last_period,
+                otherwise=fleet_mean(spark, history, recipe.label, features.profile.last_period),
+                champion=Candidate(lake.root, listing, groups, (newest.id, newest.serves_unproven)),
+                folder=f"{folder}/scored",
+            )
+            tasks = [BroughtTask(bucket, own, history.get(bucket, ())) for bucket, own in files[newest.id].items()]
+            written = spread(spark, tasks, work, WRITTEN)
         scored = sorted(set(written["file"].to_pylist()))
         write_scored(spark, staged, [f"{folder}/scored/{name}" for name in scored], champion, out, f"{folder}/out")
     counted = written.group_by("model").aggregate([("rows", "sum")])
@@ -138,20 +138,8 @@ def _staged_features(
     return by_bucket([f"{folder}/{file}" for file in staged_files(Staging(*folder.rsplit("/", 1)))])
 
 
-def _groups(
-    lake: Lake, champion: Champion, used: list[Training], files: dict[str, BucketFiles]
-) -> dict[int, tuple[ModelGroup, ...]]:
-    groups: dict[int, tuple[ModelGroup, ...]] = {}
-    for training in used:
-        mine = champion.listing.filter(pc.equal(champion.listing["training"], training.id))
-        for bucket, parts in shards_by_bucket(lake, mine).items():
-            if own := files[training.id].get(bucket):
-                groups[bucket] = (*groups.get(bucket, ()), ModelGroup(training.recipe, own, tuple(parts)))
-    return groups
-
-
 def score_bucket_of_brought(
-    task: BroughtTask, recipe: Recipe, last: int, otherwise: float, chosen: frozenset[str], folder: str
+    task: BroughtTask, recipe: Recipe, last: int, otherwise: float, champion: Candidate, folder: str
 ) -> Iterator[dict[str, Any]]:
     """Writes the forecasts (see `SCORED`) of a bucket's rows as one file under `folder`; gives its rows by model.
 
@@ -160,12 +148,15 @@ def score_bucket_of_brought(
     """
     import pyarrow.parquet as pq
 
-    bucket = read_bucket(task.files, recipe, also=[AT])
+    bucket = read_bucket(task.files, recipe, also=[AT, *identity_columns(recipe)])
     segments = {rows.key: rows for rows in bucket.segments()}
     forecast, model = np.full(len(bucket.periods), np.nan), np.full(len(bucket.periods), BASELINE, dtype=object)
-    for key, values in _predictions(task, segments, chosen):
+    reached = replace(champion, groups=tuple(group for group in champion.groups if task.bucket in group.files))
+    targets = {key: rows.periods for key, rows in segments.items()}
+    found = candidate_predictions(reached, bucket, task.bucket, recipe, targets, SERVED, only_chosen=True)
+    for key, made_by, values in found:
         places = segments[key].first_row + np.flatnonzero(np.isfinite(values))
-        forecast[places], model[places] = values[np.isfinite(values)], SEGMENT_MODEL
+        forecast[places], model[places] = values[np.isfinite(values)], made_by
     about = bucket.table[AT].to_numpy().astype(np.int64)
     for past in _history(task, recipe):
         if past.key in segments:
@@ -187,16 +178,6 @@ def score_bucket_of_brought(
 
 def _missing(forecast: Floats, rows: SegmentRows) -> np.ndarray:
     return np.isnan(forecast[rows.first_row : rows.first_row + len(rows.periods)])
-
-
-def _predictions(
-    task: BroughtTask, segments: dict[str, SegmentRows], chosen: frozenset[str]
-) -> Iterator[tuple[str, Floats]]:
-    for group in task.groups:
-        by_key = {rows.key: rows for rows in read_bucket(group.files, group.recipe).segments()}
-        for key, booster in boosters(group.parts, "served"):
-            if key in chosen and key in by_key and key in segments:
-                yield key, predictions_at(booster, by_key[key], segments[key].periods, group.recipe)
 
 
 def _history(task: BroughtTask, recipe: Recipe) -> Iterator[SegmentRows]:

@@ -10,7 +10,7 @@ import pyarrow.fs as pafs
 from assets.evaluation.incumbent import Champion
 from assets.features.brought import REFUSED, original_columns
 from assets.forecasts.score import free_name
-from assets.models.shard import BASELINE, SEGMENT_MODEL, TRAINED
+from assets.models.line import SEGMENT_MODEL, TRAINED
 from assets.raw.parse import KEY, PERIOD, SOURCE
 from assets.raw.source import FILE, ROW, format_of
 from resources.lake import copy_file, filesystem
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 SCORED = pa.schema([(KEY, pa.string()), (PERIOD, pa.int32()), ("forecast", pa.float64()), ("model", pa.string())])
-UNKNOWN, BASELINE_BETTER, NO_FEATURES = "unknown_segment", "baseline_was_better", "beyond_the_models_horizon"
+UNKNOWN, BETTER, NO_FEATURES = "unknown_segment", "_was_better", "beyond_the_models_horizon"
 WHY = "__why"
 CSV = {
     "header": "true", "quote": '"', "escape": '"', "compression": "none",
@@ -78,7 +78,7 @@ def _with_forecasts(spark: Spark, rows: DataFrame, scored: list[str], champion: 
     found = session.read.schema(schema).parquet(*map(literal_path, scored)) if scored else None
     served = session.createDataFrame(champion.listing.select(["segment", "status", "reason", "chosen"]))
     why = (
-        f"case when status <> '{TRAINED}' then reason when chosen = '{BASELINE}' then '{BASELINE_BETTER}' "
+        f"case when status <> '{TRAINED}' then reason when chosen <> '{SEGMENT_MODEL}' then chosen || '{BETTER}' "
         f"else '{NO_FEATURES}' end"
     )
     known = served.select(F.col("segment").alias(KEY), F.expr(why).alias(WHY))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +13,11 @@ from assets.evaluation.incumbent import Champion
 from assets.evaluation.judge import EVALUATION, evaluate
 from assets.forecasts.brought import score_brought
 from assets.forecasts.publish import FORECASTS, publish_forecasts
-from assets.models.store import boosters, listing_of, shards_by_bucket
+from assets.models.fleet_model import load_fleet_model
 from resources.problems import InputError
 from resources.spark import Spark
 from tests.cycle import HORIZON, flats, house, without_time
-from tests.lakes import DAYS, GOOD, SKIPPED, Trained, feature_frame, matrix, mixed_table, train
+from tests.lakes import DAYS, GOOD, SKIPPED, Trained, feature_frame, loaded, matrix, mixed_table, train
 
 HOSTILE = ["plain", "Plain", "with space ", "a,b;c", 'it\'s "quoted"', "line\nbreak", "a|b", "100%"]
 OURS = ["forecast", "model", "version", "reason"]
@@ -54,11 +53,6 @@ def brought(made: Trained, champion: Champion | None, table: pd.DataFrame, suffi
     )
 
 
-def served(made: Trained) -> dict[str, Any]:
-    parts = shards_by_bucket(made.home.lake, listing_of(made.home.lake, made.training))
-    return {key: booster for own in parts.values() for key, booster in boosters(own, "served")}
-
-
 @pytest.fixture(scope="module")
 def timeless(tmp_path_factory: pytest.TempPathFactory, spark: Spark) -> Trained:
     """A training of flats, with a district too small for a model."""
@@ -83,7 +77,7 @@ def test_rows_without_time_are_predicted_by_their_own_boosters(
     assert (rows["note"] == 'as it came, "so"').all()
     chosen = dict(zip(landlord.listing["segment"].to_pylist(), landlord.listing["chosen"].to_pylist(), strict=True))
     assert set(chosen.values()) == {"segment", "baseline"}
-    models = served(timeless)
+    models = loaded(timeless, "served")
     features = table.rename(columns={"district": "__segment"}).assign(lift=table["lift"].astype(float))
     x = matrix(features, timeless.features.recipe)
     wanted = [
@@ -103,6 +97,27 @@ def test_who_has_no_model_gets_the_mean_and_the_reason(timeless: Trained, landlo
     np.testing.assert_allclose(rows["forecast"][:4], [tiny, tiny, everywhere, everywhere], rtol=1e-9)
     assert rows["model"].tolist() == ["baseline"] * 4 + ["segment"] * 2
     assert rows["reason"].tolist() == ["too short"] * 2 + ["unknown_segment"] * 2 + [None] * 2
+
+
+def test_the_fleet_wide_model_scores_whom_no_other_knows(tmp_path: Path, spark: Spark) -> None:
+    """Keys of decimals, brought as text: the fleet-wide model knows them again."""
+    numbers = {"plain": 1.5, "Plain": 2.0}
+    table = flats(list(numbers), 150).assign(district=lambda rows: rows["district"].map(numbers))
+    small = flats(["small"], 12, seed=5).assign(district=30.0)
+    made = train(house(tmp_path / "h", spark, pd.concat([table, small]), **without_time(fleet_model={"enabled": True})))
+    champion = champion_of(made)
+    assert made.training.serves_unproven == "fleet"
+    new = flats(["small", "plain"], 8, seed=7).assign(district=np.repeat([30.0, 77.0], 8))
+    rows = brought(made, champion, new.drop(columns="rent").astype({"district": str}), "csv")
+    assert set(rows["model"]) == {"fleet"}
+    assert rows["reason"].tolist() == ["too short"] * 8 + ["unknown_segment"] * 8
+    model = load_fleet_model(made.home.lake.root, made.training.fleet_file or "", "served")
+    assert model is not None
+    x = matrix(new.assign(lift=new["lift"].astype(float)), made.features.recipe)
+    places = {value: float(place) for place, value in enumerate(model.categories["district"])}
+    known = new["district"].map({30.0: next(place for name, place in places.items() if float(name) == 30.0)})
+    wanted = model.booster.predict(np.column_stack([x, known.to_numpy()]))
+    np.testing.assert_allclose(rows["forecast"], wanted, rtol=1e-9)
 
 
 def test_a_label_or_a_forecast_that_is_there_already_stays(timeless: Trained, landlord: Champion) -> None:
@@ -143,7 +158,7 @@ def test_rows_ahead_get_the_batch_forecasts(own: Trained) -> None:
 
 def test_what_is_brought_stands_in_for_what_was_committed(own: Trained) -> None:
     """A price of another day in history and ahead, twice at one time: lags stay, the price is each row's own."""
-    champion, models = champion_of(own), served(own)
+    champion, models = champion_of(own), loaded(own, "served")
     frame = feature_frame(own)
     shop = frame[frame["__segment"] == "shop 0"].tail(HORIZON + 3).reset_index(drop=True)
     table = shop[["shop", "__time", "weather"]].rename(columns={"__time": "day"})
@@ -155,7 +170,7 @@ def test_what_is_brought_stands_in_for_what_was_committed(own: Trained) -> None:
 
 
 def test_a_price_that_is_missing_ahead_is_carried_on_from_the_brought_row_before(own: Trained) -> None:
-    champion, models, frame = champion_of(own), served(own), feature_frame(own)
+    champion, models, frame = champion_of(own), loaded(own, "served"), feature_frame(own)
     shop = frame[frame["__segment"] == "shop 1"].tail(HORIZON).reset_index(drop=True)
     prices = [3.5, None, None, 1.5]
     table = shop[["shop", "__time", "weather"]].rename(columns={"__time": "day"}).assign(price=prices)
