@@ -42,7 +42,7 @@ types: setup ## mypy
 	$(BIN)/mypy
 
 lock: ## resolve pyproject.toml into requirements.lock anew
-	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	$(UV) pip compile pyproject.toml --extra dev --extra postgres --universal --python-version 3.11 --generate-hashes \
 		--no-header -q -o requirements.lock
 
 clean: ## remove caches and build leftovers; keeps .venv, data and Dagster's state

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as db
 from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO_PIPELINE_RUN_STATUS
 from dagster._core.events import DagsterEventType as EventType
 from dagster._core.events.log import EventLogEntry
@@ -26,6 +27,8 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection
+
+from orchestration.run_log import ShortRunLog
 
 REPOSITORY_ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,7 +65,7 @@ def rooted(path: str) -> str:
     return str(REPOSITORY_ROOT / Path(path).expanduser())
 
 
-class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
+class BatchedSqliteEventLogStorage(ShortRunLog, SqliteEventLogStorage):
     """Dagster's SQLite event log, writing a batch in one transaction a database.
 
     A batch that fails leaves nothing behind, as Dagster then stores its events one by one.
@@ -116,8 +119,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     def _mirror(self, index: Connection, events: Sequence[EventLogEntry], rows: Sequence[Mapping[str, Any]]) -> None:
         """Write events to the index, with what it keeps beside them for assets and checks."""
-        insert = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
-        ids = index.execute(insert, [dict(row) for row in rows]).scalars().all()
+        ids = self._insert_numbered(index, rows)
         of_assets = [i for i, event in enumerate(events) if event.dagster_event_type in ASSET_EVENTS]
         asset_events, asset_ids = [events[i] for i in of_assets], [ids[i] for i in of_assets]
         self._store_asset_event_tags(index, asset_events, asset_ids)
@@ -125,6 +127,16 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         for event, event_id in zip(events, ids, strict=True):
             if event.dagster_event_type in ASSET_CHECK_EVENTS:
                 self.store_asset_check_event(event, event_id)
+
+    def _insert_numbered(self, index: Connection, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Insert events and give their ids in the same order.
+
+        SQLite counts ids up and lets one transaction write at a time, so the highest are those of the rows just
+        written. Asking for them with each row (RETURNING) would be a statement a row.
+        """
+        index.execute(SqlEventLogStorageTable.insert(), [dict(row) for row in rows])
+        newest = db.select(SqlEventLogStorageTable.c.id).order_by(SqlEventLogStorageTable.c.id.desc()).limit(len(rows))
+        return list(index.execute(newest).scalars())[::-1]
 
     def _update_asset_rows(self, index: Connection, events: Sequence[EventLogEntry], ids: Sequence[int]) -> None:
         """Bring the assets' rows up to date, reading only the last event of each kind.

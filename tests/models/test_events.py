@@ -169,8 +169,8 @@ def test_thousands_of_events_keep_their_own_metadata() -> None:
 
 
 def test_a_segment_without_a_fold_shows_no_error() -> None:
-    shown = segment_metadata(row(fold_count=0, rows=3, trees=2, training="t"), "wape")
-    assert shown == {"serves": "segment", "rows": 3, "trees": 2, "training": "t"}
+    shown = segment_metadata(row(fold_count=0, rows=3, trees=2), "wape")
+    assert shown == {"serves": "segment", "rows": 3, "trees": 2}
 
 
 def test_config_takes_any_segments() -> None:

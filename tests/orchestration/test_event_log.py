@@ -66,12 +66,6 @@ COMPARED = ["event_logs", "asset_keys", "asset_event_tags", "asset_check_executi
 WRITTEN_BY_THE_CLOCK = {"create_timestamp"}
 
 
-@pytest.fixture(autouse=True)
-def _environment_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in event_log.BATCHING.items():
-        monkeypatch.setenv(name, value)
-
-
 # --- events ---------------------------------------------------------------------------------------
 
 
