@@ -4,9 +4,11 @@ import pyarrow.compute as pc
 from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, AssetKey, asset_check
 
 from assets.champions.gate import decide
-from assets.evaluation.incumbent import CHAMPIONS, published_champion
+from assets.evaluation.incumbent import CHAMPIONS, Champion, published_champion
 from assets.evaluation.judge import latest_evaluation
+from assets.models.line import FLEET_MODEL, SEGMENT_MODEL
 from assets.models.shard import missing_shards
+from assets.models.store import TRAINING, trainings
 from resources.lake import Lake
 from resources.mlflow import Mlflow
 from resources.settings import Settings
@@ -30,10 +32,17 @@ def champions_checks(settings: Settings) -> list[AssetChecksDefinition]:
         serving = published_champion(lake, mlflow)
         if serving is None:
             return AssetCheckResult(passed=True, metadata={"version": "none: the baseline serves"})
-        used = serving.listing.filter(pc.equal(serving.listing["chosen"], "segment"))["shard"]
-        lost = missing_shards(lake.root, used.unique().to_pylist())
+        lost = missing_shards(lake.root, _used_files(lake, serving))
         segments = serving.listing["segment"]
         passed = not lost and len(segments) == len(segments.unique())
         return AssetCheckResult(passed=passed, metadata={"segments": len(segments), "lost shards": lost[:10]})
 
     return [gate, segments_accounted_for]
+
+
+def _used_files(lake: Lake, serving: Champion) -> set[str]:
+    """Shards and fleet-wide models that the champion forecasts with."""
+    chosen, known = serving.listing["chosen"], trainings(lake)
+    shards = serving.listing.filter(pc.equal(chosen, SEGMENT_MODEL))["shard"].unique().to_pylist()
+    by_fleet = serving.listing.filter(pc.equal(chosen, FLEET_MODEL))[TRAINING].unique().to_pylist()
+    return {*shards, *(file for training in by_fleet if (file := known[training].fleet_file))}

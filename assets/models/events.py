@@ -71,7 +71,7 @@ def segment_metadata(row: dict[str, Any], metric: str) -> dict[str, Any]:
         f"fold {metric} of {who}": metric_of(
             metric, {f"{who}_{name}": row[f"fold_{who}_{name}"] for name in SUMS} | sums, who
         )
-        for who in ("model", "baseline")
+        for who in ("model", "fleet", "baseline")
         if row["fold_count"]
     }
     shown = {name: row[name] for name in ("rows", "trees", "seconds", "host")}
