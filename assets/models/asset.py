@@ -34,10 +34,10 @@ from assets.models.store import MODELS, Training, listing_of
 from assets.models.train import CODE_VERSION, train_fleet
 from assets.partitions import segments_partitions
 from assets.presentation import (
+    DATA_VERSION_TAG,
     column_schema,
     mistakes_explained,
     plot,
-    previous_metadata,
     table,
 )
 from resources.lake import Lake
@@ -110,9 +110,10 @@ def models_asset(settings: Settings) -> AssetsDefinition:
 
 
 def _is_recorded(context: AssetExecutionContext, training: Training) -> bool:
-    """Whether this Dagster instance has the training's materializations already."""
-
-    return previous_metadata(context, context.asset_key, training.id) is not None
+    """Whether this Dagster instance has the training's materializations already: the last is the fleet's own."""
+    event = context.instance.get_latest_materialization_event(context.asset_key)
+    last = event.asset_materialization if event else None
+    return last is not None and last.partition is None and (last.tags or {}).get(DATA_VERSION_TAG) == training.id
 
 
 def _counted(training: Training) -> str:

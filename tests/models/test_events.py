@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from dagster import (
     AssetExecutionContext,
@@ -17,6 +18,7 @@ from dagster import (
     materialize,
 )
 
+from assets.models import asset as asset_module
 from assets.models import train as train_module
 from assets.models.asset import TrainingConfig, models_asset
 from assets.models.bucket import SegmentRows
@@ -131,6 +133,22 @@ def test_only_what_changed_is_marked_again(own: Trained, instance: DagsterInstan
     second = train(own, instance)
     assert set(events(instance, second.run_id)) == {"shop 1"}
     assert instance.get_materialized_partitions(KEY) == {*GOOD, CLOSED}
+
+
+def test_a_run_that_died_over_its_records_is_completed_by_the_next(
+    own: Trained, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(context: AssetExecutionContext, listing: pa.Table, *others: Any) -> int:
+        some = listing.filter(pc.is_in(listing["segment"], pa.array(["shop 0", "shop 1"])))
+        assert record_materializations(context, some, *others) == 2
+        raise OSError("the log is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asset_module, "record_materializations", dies)
+        assert not train(own, instance, raise_on_error=False).success
+    assert instance.get_materialized_partitions(KEY) == {"shop 0", "shop 1"}
+    result = train(own, instance)
+    assert set(events(instance, result.run_id)) == {"shop 2", CLOSED}
 
 
 def test_nobody_by_that_name_is_a_mistake_explained_and_not_retried(own: Trained, instance: DagsterInstance) -> None:
