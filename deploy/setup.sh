@@ -96,7 +96,8 @@ set_up() {
         fi
     fi
     rm -f "$stamp"
-    "$uv" pip sync --quiet --python "$venv/bin/python" --require-hashes requirements.lock
+    # compiled now: where PYTHONDONTWRITEBYTECODE is set, as in many containers, each process would do it anew
+    "$uv" pip sync --quiet --compile-bytecode --python "$venv/bin/python" --require-hashes requirements.lock
     "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation -e .
     # `dagster asset list` and `dagster job execute` read no workspace.yaml: here they find the definitions unflagged
     cp deploy/dagster_module_name.pth "$venv"/lib/python3*/site-packages/

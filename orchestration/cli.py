@@ -247,7 +247,7 @@ def _mlflow(settings: Settings) -> Mlflow:
 def _show_summary(settings: Settings) -> None:
     found = _status(settings)
     judged, rows, segments = found["evaluation"], found["rows"], found["segments"]
-    errors = {name: judged[name] for name in ("challenger", "served", "incumbent", "baseline")}
+    errors = {name: judged[name] for name in ("challenger", "fleet", "served", "incumbent", "baseline")}
     shown = {
         "rows": f"{rows['read']:,} read, {rows['valid']:,} valid, {rows['quarantined']:,} in quarantine",
         "segments": ", ".join(f"{count:,} {name}" for name, count in segments.items()),
