@@ -17,7 +17,7 @@ from assets.features.contract import BUCKET, bucket_count
 from assets.features.publish import FEATURES, SEGMENTS
 from assets.partitions import bucket_of
 from assets.raw.ingest import RAW, _profile_file
-from assets.raw.profile import Profile
+from assets.raw.profile import Profile, Timeline
 from assets.raw.recipe import recipe_of
 from resources.lake import Lake
 from resources.settings import Settings
@@ -52,10 +52,11 @@ def make_fleet(folder: Path, segments: int, rows: int, processes: int) -> Settin
     start = pd.Timestamp("2022-01-01")
     last = start + pd.Timedelta(days=rows - 1)
     kinds: dict[str, Any] = {"y": "number", **dict.fromkeys(COLUMNS, "number")}
-    profile = Profile(
-        rows=segments * rows, kinds=kinds, time_type="date", frequency="D", phase=0,
+    timeline = Timeline(
+        time_type="date", frequency="D", phase=0,
         first_time=start, last_time=last, first_label=start, last_label=last,
     )  # fmt: skip
+    profile = Profile(rows=segments * rows, kinds=kinds, timeline=timeline)
     record = {"digest": f"made-{segments}-{rows}", "fleet": "made", "rows": profile.rows, "files": 1}
     _commit(lake, RAW, pa.table({"y": pa.array([], pa.float64())}), record)
     lake.write_file(_profile_file(record["digest"], settings), profile.to_json().encode())
