@@ -4,6 +4,7 @@ CONFIG ?= fleet.yaml
 PORT ?= 3000
 
 BIN := .venv/bin
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 UV := $(or $(shell command -v uv),.venv/uv/bin/uv)
 DAGSTER_HOME ?= $(CURDIR)
 
@@ -25,10 +26,10 @@ ui: setup ## Dagster's web page, on PORT (3000)
 		$(BIN)/dagster dev -h 127.0.0.1 -p $(PORT)
 
 test: setup ## the tests that take seconds
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: setup ## every test
-	$(BIN)/pytest
+	$(PYTEST)
 
 setup: ## make .venv hold what requirements.lock says
 	@PYTHON="$(PYTHON)" deploy/setup.sh

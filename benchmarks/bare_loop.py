@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.made_fleet import COLUMNS, HORIZON, ROUNDS
+from benchmarks.processes import raced
 
 PARAMETERS = {
     "objective": "regression", "learning_rate": 0.05, "num_leaves": 31, "max_bin": 63, "min_data_in_leaf": 20,
@@ -26,32 +25,19 @@ def bare_fits(files_by_process: Sequence[Sequence[str]], folder: Path) -> tuple[
 
     Rows are in memory before the clock starts.
     """
-    context = get_context("spawn")
-    start, results = context.Barrier(len(files_by_process) + 1), context.Queue()
-    processes = [
-        context.Process(target=_fit_all, args=(list(files), str(folder / f"bare-{n}"), start, results))
-        for n, files in enumerate(files_by_process)
-    ]
-    for process in processes:
-        process.start()
-    start.wait()
-    began = time.perf_counter()
-    done = sum(results.get() for _ in processes)
-    seconds = time.perf_counter() - began
-    for process in processes:
-        process.join()
-    return done, seconds
+    folders = [str(folder / f"bare-{n}") for n in range(len(files_by_process))]
+    return raced(_fit_all, [(list(files), own) for files, own in zip(files_by_process, folders, strict=True)])
 
 
 def _fit_all(files: Sequence[str], folder: str, start: Barrier, results: Any) -> None:
     import lightgbm as lgb
 
     Path(folder).mkdir(parents=True, exist_ok=True)
-    loaded = [(file, _segments(file)) for file in files]
+    loaded = [_segments(file) for file in files]
     lgb.train({**PARAMETERS, "verbosity": -1}, lgb.Dataset(np.ones((50, 1)), np.arange(50.0)), 1)
     start.wait()
     fits = 0
-    for number, (_, segments) in enumerate(loaded):
+    for number, segments in enumerate(loaded):
         rows = []
         for key, x, y in segments:
             models = []

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 
 def family(pid: int) -> list[int]:
@@ -51,6 +54,26 @@ def halted(pid: int) -> Iterator[None]:
     finally:
         for member in reversed(members):
             _send(member, signal.SIGCONT)
+
+
+def raced(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> tuple[int, float]:
+    """Runs `work` in a process for each tuple of arguments; gives what they did together and the seconds it took.
+
+    `work` gets its arguments, a barrier to wait at when it is ready, and a queue for how much it did. Time counts from
+    the barrier on.
+    """
+    context = get_context("spawn")
+    start, results = context.Barrier(len(arguments) + 1), context.Queue()
+    processes = [context.Process(target=work, args=(*own, start, results)) for own in arguments]
+    for process in processes:
+        process.start()
+    start.wait()
+    began = time.perf_counter()
+    done = sum(results.get() for _ in processes)
+    seconds = time.perf_counter() - began
+    for process in processes:
+        process.join()
+    return done, seconds
 
 
 def _send(pid: int, what: signal.Signals) -> None:

@@ -10,13 +10,11 @@ one process a core, has models as text and rows as arrays in memory before the c
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import statistics
 import time
 from datetime import UTC, datetime
-from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,9 @@ from assets.forecasts.publish import FORECASTS, publish_forecasts
 from assets.models.bucket import read_bucket
 from assets.models.shard import boosters
 from assets.models.store import latest_training, listing_of
+from benchmarks.figures import show
 from benchmarks.made_fleet import made_settings
+from benchmarks.processes import raced
 from resources.lake import Lake
 from resources.spark import Spark
 
@@ -68,10 +68,7 @@ def main() -> None:
         "ratio, median": round(statistics.median(run["ours / bare"] for run in runs), 3),
         "runs": runs,
     }
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if given.json:
-        given.json.write_text(text + "\n")
+    show(figures, given.json)
 
 
 def _champion(lake: Lake) -> Champion:
@@ -94,22 +91,9 @@ def _ours(lake: Lake, spark: Spark, settings: Any) -> tuple[int, float]:
 
 
 def _bare(lake: Lake, buckets: int) -> tuple[int, float]:
-    context, processes = get_context("spawn"), os.cpu_count() or 1
-    start, results = context.Barrier(processes + 1), context.Queue()
-    chosen = sorted(committed_files(lake, current_features(lake)))[:: max(1, 500 // buckets)][:buckets]
-    workers = [
-        context.Process(target=_predict_all, args=(lake.uri, chosen[n::processes], start, results))
-        for n in range(processes)
-    ]
-    for worker in workers:
-        worker.start()
-    start.wait()
-    began = time.perf_counter()
-    rows = sum(results.get() for _ in workers)
-    seconds = time.perf_counter() - began
-    for worker in workers:
-        worker.join()
-    return rows, seconds
+    processes = os.cpu_count() or 1
+    chosen = sorted(committed_files(lake, current_features(lake)))[:buckets]
+    return raced(_predict_all, [(lake.uri, chosen[n::processes]) for n in range(processes)])
 
 
 def _predict_all(uri: str, buckets: list[int], start: Barrier, results: Any) -> None:

@@ -10,7 +10,6 @@ bare loop fits one bucket a process: so both sides see the same machine. Halted 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import shutil
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bare_loop import bare_fits
+from benchmarks.figures import show
 from benchmarks.made_fleet import made_settings, make_fleet
 from benchmarks.processes import family, halted, resident_bytes, role
 from resources.lake import Lake
@@ -60,10 +60,7 @@ def main() -> None:
         "ratio, median": round(statistics.median(run["ours / bare"] for run in runs), 3),
         "runs": runs,
     }
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if given.json:
-        given.json.write_text(text + "\n")
+    show(figures, given.json)
     if not given.folder:
         shutil.rmtree(folder)
 
@@ -153,9 +150,8 @@ def _train(folder: Path) -> None:
     with DagsterInstance.get() as instance:
         keys = lake.table(SEGMENTS).arrow(columns=["__segment"])["__segment"].to_pylist()
         add_partitions(instance, settings.partitions_name, keys)
-        quiet = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
         resources = {"lake": lake, "spark": Spark()}
-        result = materialize([models_asset(settings)], instance=instance, resources=resources, run_config=quiet)
+        result = materialize([models_asset(settings)], instance=instance, resources=resources)
         marked = len(instance.get_materialized_partitions(AssetKey(["made", SEGMENT_MODELS])))
     if not result.success or marked != len(keys):
         raise SystemExit(f"{marked} of {len(keys)} partitions marked")

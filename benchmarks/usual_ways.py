@@ -11,7 +11,6 @@ three models a segment as we do, and keep two.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import pickle
 import tempfile
@@ -24,6 +23,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from benchmarks.bare_loop import PARAMETERS
+from benchmarks.figures import show
 from benchmarks.made_fleet import COLUMNS, HORIZON, ROUNDS
 
 
@@ -48,10 +48,7 @@ def main() -> None:
             "joblib fits/s": _rate(lambda: _joblib(frame, Path(folder)), given.segments),
             "applyInPandas and log_model fits/s": _rate(lambda: _apply_in_pandas(frame, Path(folder)), given.segments),
         }
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if given.json:
-        given.json.write_text(text + "\n")
+    show(figures, given.json)
 
 
 def _rate(work: Callable[[], None], segments: int) -> float:

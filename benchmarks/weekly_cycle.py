@@ -24,6 +24,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.figures import show
 from benchmarks.processes import family, resident_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,10 +44,7 @@ def main() -> None:
         "seconds to load the definitions": round(statistics.median(_load_seconds() for _ in range(LOADS)), 2),
         "fleets": [_fleet_figures(config.resolve()) for config in given.configs],
     }
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if given.json:
-        given.json.write_text(text + "\n")
+    show(figures, given.json)
 
 
 def _fleet_figures(config: Path) -> dict[str, Any]:

@@ -25,8 +25,6 @@ def weekly_cycle_job(settings: Settings) -> UnresolvedAssetJobDefinition:
             "'Materialize all', 'Open launchpad', 'Materialize', without a partition."
         ),
         tags={"fleet": settings.name},
-        # one event a segment is for the event log; a console needs what assets say
-        config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
         # one process, so that one Spark session serves all steps
         executor_def=in_process_executor,
         hooks={mlflow_run_failed},

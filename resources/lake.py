@@ -12,20 +12,19 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
 from dagster import ConfigurableResource
 
+from resources.files import filesystem, is_hidden, missing_folders, read_file, remove, remove_empty, write_file
+
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.fs as pafs
     from deltalake import DeltaTable
     from deltalake.transaction import AddAction, CommitProperties
 
 RECORD = "fleet.record"
-COPIED_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -223,58 +222,6 @@ class Lake(ConfigurableResource):
         return read_file(self.path(name))
 
 
-def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
-    """PyArrow's file system for a URI or local path, and the path in it."""
-    import pyarrow.fs as pafs
-
-    if "://" not in uri:
-        return pafs.LocalFileSystem(), uri
-    return pafs.FileSystem.from_uri(uri)
-
-
-def read_file(uri: str) -> bytes | None:
-    """Content of one file, None if there is none."""
-    system, path = filesystem(uri)
-    try:
-        with system.open_input_stream(path) as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return None
-
-
-def write_file(uri: str, content: bytes) -> str:
-    """Writes one file as a whole, never visible in part, and gives its URI."""
-    system, path = filesystem(uri)
-    system.create_dir(path.rsplit("/", 1)[0], recursive=True)
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    try:
-        with system.open_output_stream(temporary) as stream:
-            stream.write(content)
-        system.move(temporary, path)
-    except BaseException:
-        if system.get_file_info(temporary).is_file:
-            system.delete_file(temporary)
-        raise
-    return uri
-
-
-def copy_file(source: str, target: str) -> str:
-    """Copies one file, which is never visible in part, and gives the target's URI."""
-    (from_system, from_path), (to_system, to_path) = filesystem(source), filesystem(target)
-    temporary = f"{to_path}.{uuid.uuid4().hex}.tmp"
-    to_system.create_dir(to_path.rpartition("/")[0], recursive=True)
-    try:
-        with from_system.open_input_stream(from_path) as stream, to_system.open_output_stream(temporary) as sink:
-            while chunk := stream.read(COPIED_AT_ONCE):
-                sink.write(chunk)
-        to_system.move(temporary, to_path)
-    except BaseException:
-        if to_system.get_file_info(temporary).is_file:
-            to_system.delete_file(temporary)
-        raise
-    return target
-
-
 def staged_files(staging: Staging) -> list[str]:
     """Parquet files under a staging folder, relative to it, sorted."""
     import pyarrow.fs as pafs
@@ -283,36 +230,6 @@ def staged_files(staging: Staging) -> list[str]:
     found = system.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True))
     relative = [info.path[len(root) :].lstrip("/") for info in found if info.is_file]
     return sorted(path for path in relative if path.endswith(".parquet") and not is_hidden(path))
-
-
-def is_hidden(relative: str) -> bool:
-    """Whether a file or a folder above it has a name that readers of tables pass over (`_SUCCESS`)."""
-    return any(part.startswith((".", "_")) for part in relative.split("/") if part)
-
-
-def remove(uri: str) -> None:
-    """Deletes a folder and what is in it, if it is there."""
-    import pyarrow.fs as pafs
-
-    system, path = filesystem(uri)
-    if system.get_file_info(path).type == pafs.FileType.Directory:
-        system.delete_dir(path)
-
-
-def missing_folders(uri: str) -> list[Path]:
-    """The folder and those above it that do not exist yet, deepest first; none but on a local disk."""
-    system, path = filesystem(uri)
-    if system.type_name != "local":
-        return []
-    folder = Path(path)
-    return [each for each in (folder, *folder.parents) if not each.exists()]
-
-
-def remove_empty(folders: Iterable[Path]) -> None:
-    """Deletes those folders, deepest first, that are empty."""
-    for folder in folders:
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def _column(delta: DeltaTable, name: str) -> pa.ChunkedArray:

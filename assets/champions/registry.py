@@ -6,12 +6,12 @@ import uuid
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from assets.champions.gate import Decision
 from assets.evaluation.incumbent import CHAMPIONS, Champion
 from assets.evaluation.judge import EVALUATION, Evaluation
-from resources.lake import Lake, filesystem
+from resources.files import write_parquet
+from resources.lake import Lake
 from resources.mlflow import CHAMPION, Mlflow
 
 PUBLISHED = "published"
@@ -43,10 +43,7 @@ def publish_champion(lake: Lake, mlflow: Mlflow, evaluation: Evaluation, decisio
 def _commit_rows(lake: Lake, rows: pa.Table, published: str, record: dict[str, Any]) -> None:
     table = lake.table(CHAMPIONS)
     with table.staging() as staging:
-        relative = f"{PUBLISHED}={published}/champions.parquet"
-        system, path = filesystem(f"{staging.uri}/{relative}")
-        system.create_dir(path.rsplit("/", 1)[0], recursive=True)
-        pq.write_table(rows, path, filesystem=system)
+        write_parquet(rows, f"{staging.uri}/{PUBLISHED}={published}/champions.parquet")
         schema = rows.schema.append(pa.field(PUBLISHED, pa.string()))
         table.commit(staging, schema, {"published": published, **record}, mode="append", partition_by=[PUBLISHED])
 

@@ -24,6 +24,7 @@ from assets.models.spread import spread
 from assets.models.store import LISTING, TRAINING, Training, listing_of, shared_listing, trainings
 from assets.raw.parse import KEY, PERIOD
 from assets.raw.recipe import Recipe
+from resources.files import write_parquet
 from resources.lake import Lake
 from resources.problems import InputError
 from resources.settings import Settings
@@ -75,7 +76,7 @@ def evaluate(
     record = _record(digest, features, training, incumbent, why_not, table)
     record["champion_version"] = champion.version if champion else None
     with lake.table(EVALUATION).staging() as staging:
-        _write(table, f"{staging.uri}/evaluation.parquet")
+        write_parquet(table, f"{staging.uri}/evaluation.parquet")
         version = lake.table(EVALUATION).commit(staging, table.schema, record)
     return Evaluation(version, record), True
 
@@ -241,13 +242,3 @@ def _comparable_sums(metric: str, summed: dict[str, float | None], has_incumbent
 
 def _latest(table: pa.Table, column: str) -> int | None:
     return pc.max(table[column]).as_py()
-
-
-def _write(table: pa.Table, uri: str) -> None:
-    import pyarrow.parquet as pq
-
-    from resources.lake import filesystem
-
-    system, path = filesystem(uri)
-    system.create_dir(path.rsplit("/", 1)[0], recursive=True)
-    pq.write_table(table, path, filesystem=system)

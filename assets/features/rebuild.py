@@ -12,7 +12,8 @@ from assets.features.contract import BUCKET, judged_rows, valid_rows
 from assets.features.publish import FEATURES, FeatureSet
 from assets.raw.ingest import RAW, read_snapshot
 from assets.raw.recipe import Recipe
-from resources.lake import Lake, Staging, remove, staged_files
+from resources.files import remove
+from resources.lake import Lake, Staging, staged_files
 from resources.settings import Settings
 from resources.spark import Spark
 

@@ -28,7 +28,8 @@ from assets.models.spread import spread
 from assets.models.store import Training, shared_listing, trainings
 from assets.raw.parse import KEY, PERIOD, Kind
 from assets.raw.recipe import Recipe
-from resources.lake import Lake, Staging, filesystem, remove, staged_files
+from resources.files import remove, write_parquet
+from resources.lake import Lake, Staging, staged_files
 from resources.problems import InputError, Problem
 from resources.settings import Settings
 from resources.spark import Spark
@@ -146,8 +147,6 @@ def score_bucket_of_brought(
     A baseline's forecast is made from what was known a horizon before its row, as a model's is, and `otherwise` where
     nothing was.
     """
-    import pyarrow.parquet as pq
-
     bucket = read_bucket(task.files, recipe, also=[AT, *identity_columns(recipe)])
     segments = {rows.key: rows for rows in bucket.segments()}
     forecast, model = np.full(len(bucket.periods), np.nan), np.full(len(bucket.periods), BASELINE, dtype=object)
@@ -169,9 +168,7 @@ def score_bucket_of_brought(
     columns = [bucket.table[KEY], bucket.table[PERIOD], pa.array(forecast), pa.array(model, pa.string())]
     table = pa.Table.from_arrays(columns, schema=SCORED)
     name = f"bucket-{task.bucket:05d}-{uuid.uuid4().hex}.parquet"
-    system, path = filesystem(f"{folder}/{name}")
-    system.create_dir(path.rsplit("/", 1)[0], recursive=True)
-    pq.write_table(table, path, filesystem=system)
+    write_parquet(table, f"{folder}/{name}")
     for made_by in sorted(set(model)):
         yield {"file": name, "model": made_by, "rows": int((model == made_by).sum())}
 

@@ -98,7 +98,7 @@ def _schema(lake: Lake, features: FeatureSet) -> pa.Schema:
     import numpy as np
     from pyarrow.parquet import read_schema
 
-    from resources.lake import filesystem
+    from resources.files import filesystem
 
     recipe = features.recipe
     system, path = filesystem(lake.table(FEATURES).files(features.version)[0])

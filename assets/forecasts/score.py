@@ -20,6 +20,7 @@ from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
 from assets.models.predictions import Candidate, candidate_predictions
 from assets.raw.parse import TIME
 from assets.raw.recipe import Recipe
+from resources.files import write_parquet
 
 Floats = NDArray[np.float64]
 COLUMNS = ("forecast", "model", "version", "assumed")
@@ -53,10 +54,6 @@ def score_bucket(
     `last` is the period of the fleet's last label: every forecast's origin. `otherwise` serves a segment of which
     nothing is known.
     """
-    import pyarrow.parquet as pq
-
-    from resources.lake import filesystem
-
     bucket = read_bucket(task.files, recipe, also=[*identity_columns(recipe), TIME, ASSUMED])
     future = bucket.periods > last
     forecast, model = _forecasts(task, bucket, recipe, last, otherwise, champion)
@@ -65,9 +62,7 @@ def score_bucket(
     if not len(table):
         return
     name = f"bucket-{task.bucket:05d}-{uuid.uuid4().hex}.parquet"
-    system, path = filesystem(f"{folder}/{name}")
-    system.create_dir(path.rsplit("/", 1)[0], recursive=True)
-    pq.write_table(table, path, filesystem=system)
+    write_parquet(table, f"{folder}/{name}")
     counts = np.bincount(model[future], minlength=len(MODELS)).tolist()
     by_model = {f"by_{name}": count for name, count in zip(MODELS, counts, strict=True)}
     yield {"file": name, "rows": len(table), "assumed": int(pc.sum(rows[ASSUMED]).as_py() or 0), **by_model}

@@ -13,7 +13,7 @@ from assets.forecasts.score import free_name
 from assets.models.line import SEGMENT_MODEL, TRAINED
 from assets.raw.parse import KEY, PERIOD, SOURCE
 from assets.raw.source import FILE, ROW, format_of
-from resources.lake import copy_file, filesystem
+from resources.files import copy_file, filesystem
 from resources.problems import InputError, Problem
 from resources.spark import Spark, literal_path, quoted
 

@@ -17,7 +17,8 @@ from assets.forecasts.score import output_name
 from assets.presentation import BLUE, GREEN, GREY, ORANGE
 from assets.raw.parse import KEY, PERIOD, TIME
 from assets.raw.recipe import Recipe
-from resources.lake import Lake, filesystem
+from resources.files import filesystem
+from resources.lake import Lake
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

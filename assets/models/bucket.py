@@ -70,7 +70,7 @@ def read_bucket(files: Sequence[str], recipe: Recipe, also: Sequence[str] = ()) 
     """The rows of a bucket's feature files with the recipe's features as one matrix; `also` names other columns."""
     import pyarrow.parquet as pq
 
-    from resources.lake import filesystem
+    from resources.files import filesystem
 
     columns = list(dict.fromkeys([KEY, PERIOD, recipe.label, *recipe.features, *also]))
     parts = []

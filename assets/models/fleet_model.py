@@ -24,7 +24,7 @@ from assets.models.isolation import Lost, isolated
 from assets.models.shard import BOOSTERS, packed, unpacked
 from assets.raw.parse import KEY
 from assets.raw.recipe import Recipe
-from resources.lake import filesystem, write_file
+from resources.files import filesystem, whole_file
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -80,9 +80,8 @@ def train_fleet_model(task: FleetTask, recipe: Recipe, cut_offs: CutOffs, thread
     y, periods = np.concatenate([part[1] for part in parts]), np.concatenate([part[2] for part in parts])
     models = _fits_in_a_child(x, y, periods, recipe, cut_offs, threads)
     row = {"categories": json.dumps(categories), "rows": len(y), "seconds": time.perf_counter() - started, **models}
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist([row], FLEET), sink, compression="none")
-    write_file(f"{task.lake}/{fleet_file(task.name)}", sink.getvalue().to_pybytes())
+    with whole_file(f"{task.lake}/{fleet_file(task.name)}") as sink:
+        pq.write_table(pa.Table.from_pylist([row], FLEET), sink, compression="none")
     yield {"rows": row["rows"], "seconds": row["seconds"]}
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.models.line import FIT_COLUMNS, SHARD
-from resources.lake import filesystem
+from resources.files import filesystem, whole_file
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -73,11 +73,8 @@ class ShardWriter:
         import pyarrow.parquet as pq
 
         if self._waiting:
-            system, path = filesystem(f"{self._lake}/{self._name}")
-            system.create_dir(path.rsplit("/", 1)[0], recursive=True)
-            hidden = f"{path.rsplit('/', 1)[0]}/.{uuid.uuid4().hex}"
-            pq.write_table(pa.Table.from_pylist(self._waiting, SHARD), hidden, filesystem=system, compression="none")
-            system.move(hidden, path)
+            with whole_file(f"{self._lake}/{self._name}") as sink:
+                pq.write_table(pa.Table.from_pylist(self._waiting, SHARD), sink, compression="none")
         self._waiting = []
         self._next_shard()
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from assets.models.line import LINE
 from assets.raw.recipe import Recipe
-from resources.lake import Lake, Staging, filesystem
+from resources.files import filesystem, write_parquet
+from resources.lake import Lake, Staging
 
 MODELS, TRAINING = "models", "training"
 LISTING = LINE.append(pa.field(TRAINING, pa.string()))
@@ -68,25 +69,19 @@ def listing_of(lake: Lake, training: Training) -> pa.Table:
 
 def write_lines(staging: Staging, identity: str, lines: pa.Table) -> None:
     """Stages a training's lines, by bucket, so that a worker finds its bucket's without reading the others."""
-    import pyarrow.parquet as pq
-
-    system, path = filesystem(f"{staging.uri}/{TRAINING}={identity}/lines.parquet")
-    system.create_dir(path.rsplit("/", 1)[0], recursive=True)
-    pq.write_table(lines, path, filesystem=system, row_group_size=ROWS_A_GROUP)
+    write_parquet(lines, f"{staging.uri}/{TRAINING}={identity}/lines.parquet", row_group_size=ROWS_A_GROUP)
 
 
 @contextmanager
 def shared_listing(lake: Lake, listing: pa.Table) -> Iterator[str]:
     """A file with the `PLACES` of a listing, by bucket, for workers to read; gone when the `with` block ends."""
-    import pyarrow.parquet as pq
-
-    system, path = filesystem(lake.path(f"shared/{uuid.uuid4().hex}.parquet"))
-    system.create_dir(path.rsplit("/", 1)[0], recursive=True)
+    uri = lake.path(f"shared/{uuid.uuid4().hex}.parquet")
     rows = listing.select(PLACES).sort_by([("bucket", "ascending"), ("segment", "ascending")])
     try:
-        pq.write_table(rows, path, filesystem=system, row_group_size=ROWS_A_GROUP)
-        yield lake.path(path.rsplit("/", 2)[1] + "/" + path.rsplit("/", 1)[1])
+        write_parquet(rows, uri, row_group_size=ROWS_A_GROUP)
+        yield uri
     finally:
+        system, path = filesystem(uri)
         system.delete_file(path)
 
 

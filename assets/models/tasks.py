@@ -15,7 +15,8 @@ from assets.models.worker import BucketTask
 from assets.partitions import bucket_of
 from assets.raw.parse import KEY
 from assets.raw.recipe import Recipe
-from resources.lake import Lake, filesystem
+from resources.files import filesystem
+from resources.lake import Lake
 from resources.problems import InputError, Problem
 
 LARGE_SEGMENT = 100_000

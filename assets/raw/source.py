@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from resources.lake import filesystem, is_hidden
+from resources.files import filesystem, is_hidden
 from resources.problems import InputError, Problem
 from resources.settings import Settings, is_local
 from resources.spark import literal_path, quoted, spark_errors

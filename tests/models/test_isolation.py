@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -104,6 +105,11 @@ def unsendable() -> Any:
     return threading.Lock()
 
 
+def segmentation_fault() -> None:
+    faulthandler.disable()  # what pytest would print is no news
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
 def wrong() -> None:
     raise ValueError("no such number")
 
@@ -113,7 +119,7 @@ WAYS: dict[str, tuple[Callable[[], Any], str]] = {
     "SystemExit": (raised, "exit code 3"),
     "os._exit": (lambda: os._exit(4), "exit code 4"),
     "os._exit of nothing": (lambda: os._exit(0), "exit code 0"),
-    "segmentation fault": (lambda: os.kill(os.getpid(), signal.SIGSEGV), "signal 11, SIGSEGV"),
+    "segmentation fault": (segmentation_fault, "signal 11, SIGSEGV"),
     "a signal without a name": (lambda: os.kill(os.getpid(), signal.SIGRTMIN + 1), f"signal {signal.SIGRTMIN + 1}"),
     "an exception": (wrong, "exit code 1"),
     "what no pipe takes": (unsendable, "exit code 1"),

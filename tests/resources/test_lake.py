@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from resources.lake import Lake, Staging, Table, read_file, staged_files, write_file
+from resources.files import read_file, write_file
+from resources.lake import Lake, Staging, Table, staged_files
 
 SCHEMA = pa.schema([pa.field("key", pa.string()), pa.field("value", pa.float64())])
 

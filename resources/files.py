@@ -1,0 +1,105 @@
+"""Single files and folders by URI, local or remote: read, written as a whole, copied, removed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.fs as pafs
+
+COPIED_AT_ONCE = 1 << 22
+
+
+def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """PyArrow's file system for a URI or local path, and the path in it."""
+    import pyarrow.fs as pafs
+
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), uri
+    return pafs.FileSystem.from_uri(uri)
+
+
+def read_file(uri: str) -> bytes | None:
+    """Content of one file, None if there is none."""
+    system, path = filesystem(uri)
+    try:
+        with system.open_input_stream(path) as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def whole_file(uri: str) -> Iterator[pa.NativeFile]:
+    """A stream to one file, which is there once the `with` block ends well, and never in part."""
+    system, path = filesystem(uri)
+    system.create_dir(path.rpartition("/")[0], recursive=True)
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    try:
+        with system.open_output_stream(temporary) as sink:
+            yield sink
+        system.move(temporary, path)
+    except BaseException:
+        if system.get_file_info(temporary).is_file:
+            system.delete_file(temporary)
+        raise
+
+
+def write_file(uri: str, content: bytes) -> str:
+    """Writes one file as a whole, never visible in part, and gives its URI."""
+    with whole_file(uri) as sink:
+        sink.write(content)
+    return uri
+
+
+def copy_file(source: str, target: str) -> str:
+    """Copies one file, which is never visible in part, and gives the target's URI."""
+    system, path = filesystem(source)
+    with system.open_input_stream(path) as stream, whole_file(target) as sink:
+        while chunk := stream.read(COPIED_AT_ONCE):
+            sink.write(chunk)
+    return target
+
+
+def write_parquet(table: pa.Table, uri: str, **options: Any) -> None:
+    """Writes a Parquet file that nobody reads before it is committed; `options` are those of PyArrow's writer."""
+    import pyarrow.parquet as pq
+
+    system, path = filesystem(uri)
+    system.create_dir(path.rpartition("/")[0], recursive=True)
+    pq.write_table(table, path, filesystem=system, **options)
+
+
+def is_hidden(relative: str) -> bool:
+    """Whether a file or a folder above it has a name that readers of tables pass over (`_SUCCESS`)."""
+    return any(part.startswith((".", "_")) for part in relative.split("/") if part)
+
+
+def remove(uri: str) -> None:
+    """Deletes a folder and what is in it, if it is there."""
+    import pyarrow.fs as pafs
+
+    system, path = filesystem(uri)
+    if system.get_file_info(path).type == pafs.FileType.Directory:
+        system.delete_dir(path)
+
+
+def missing_folders(uri: str) -> list[Path]:
+    """The folder and those above it that do not exist yet, deepest first; none but on a local disk."""
+    system, path = filesystem(uri)
+    if system.type_name != "local":
+        return []
+    folder = Path(path)
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Deletes those folders, deepest first, that are empty."""
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
