@@ -21,7 +21,7 @@ PARAMETERS = {
 
 
 def bare_fits(files_by_process: Sequence[Sequence[str]], folder: Path) -> tuple[int, float]:
-    """Fits done and seconds taken: three a segment (up to fold, holdout, end), the last two written with Zstandard.
+    """Fits done, and fits a second: three a segment (up to fold, holdout, end), the last two written with Zstandard.
 
     Rows are in memory before the clock starts.
     """

@@ -57,10 +57,10 @@ def halted(pid: int) -> Iterator[None]:
 
 
 def raced(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> tuple[int, float]:
-    """Runs `work` in a process for each tuple of arguments; gives what they did together and the seconds it took.
+    """Runs `work` in a process for each tuple of arguments; gives what they did together, and how much a second.
 
     `work` gets its arguments, a barrier to wait at when it is ready, and a queue for how much it did. Time counts from
-    the barrier on.
+    the barrier on, for each process until it is done: one with less to do does not count as idle.
     """
     context = get_context("spawn")
     start, results = context.Barrier(len(arguments) + 1), context.Queue()
@@ -69,11 +69,10 @@ def raced(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> tu
         process.start()
     start.wait()
     began = time.perf_counter()
-    done = sum(results.get() for _ in processes)
-    seconds = time.perf_counter() - began
+    done = [(results.get(), time.perf_counter() - began) for _ in processes]
     for process in processes:
         process.join()
-    return done, seconds
+    return sum(much for much, _ in done), sum(much / seconds for much, seconds in done)
 
 
 def _send(pid: int, what: signal.Signals) -> None:

@@ -51,12 +51,12 @@ def main() -> None:
     runs = []
     for _ in range(given.repeat):
         rows, seconds = _ours(lake, spark, settings)
-        bare_rows, bare_seconds = _bare(lake, given.buckets)
-        ratio = rows / seconds / (bare_rows / bare_seconds)
+        _, bare_rate = _bare(lake, given.buckets)
+        ratio = rows / seconds / bare_rate
         runs.append(
             {
                 "our rows/s": round(rows / seconds),
-                "bare rows/s": round(bare_rows / bare_seconds),
+                "bare rows/s": round(bare_rate),
                 "rows": rows,
                 "seconds": round(seconds, 1),
                 "ours / bare": round(ratio, 3),
