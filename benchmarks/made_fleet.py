@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from assets.features.contract import BUCKET, bucket_count
 from assets.features.publish import FEATURES, SEGMENTS
 from assets.partitions import bucket_of
-from assets.raw.ingest import RAW, _profile_file
+from assets.raw.inspect import profile_file
 from assets.raw.profile import Profile, Timeline
 from assets.raw.recipe import recipe_of
+from assets.raw.snapshot import RAW
 from resources.lake import Lake
 from resources.settings import Settings
 
@@ -60,7 +61,7 @@ def make_fleet(folder: Path, segments: int, rows: int, processes: int) -> Settin
     profile = Profile(rows=segments * rows, kinds=kinds, timeline=timeline)
     record = {"digest": f"made-{segments}-{rows}", "fleet": "made", "rows": profile.rows, "files": 1}
     _commit(lake, RAW, pa.table({"y": pa.array([], pa.float64())}), record)
-    lake.write_file(_profile_file(record["digest"], settings), profile.to_json().encode())
+    lake.write_file(profile_file(record["digest"], settings), profile.to_json().encode())
     keys = [f"series {n:06d}" for n in range(segments)]
     buckets = bucket_count(segments, profile.rows)
     places = [bucket_of(key, buckets) for key in keys]

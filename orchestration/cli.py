@@ -7,32 +7,37 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from resources.problems import InputError
-from resources.settings import CONFIG_VARIABLE, REPOSITORY_ROOT, Settings, absolute, read_settings
+from orchestration.data_commands import contract, init, schema
+from orchestration.record_commands import lineage, prune
+from orchestration.run_job import run_job
+from orchestration.terminal import (
+    DEFAULT_CONFIG,
+    Config,
+    err,
+    mistakes_shown,
+    mlflow_of,
+    out,
+    print_columns,
+    settings_of,
+)
+from resources.problems import InputError, Problem
+from resources.settings import CONFIG_VARIABLE, REPOSITORY_ROOT, Settings, absolute
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance, ExecuteJobResult
-
     from assets.raw.profile import Profile
     from assets.raw.recipe import Recipe
-    from resources.mlflow import Mlflow
 
-FAILED, WRONG_INPUT = 1, 2
 DEMO_TABLE = REPOSITORY_ROOT / "data" / "demo" / "sales.parquet"
-Config = Annotated[Path, typer.Option("--config", "-c", help="The fleet.yaml to use.")]
-DEFAULT_CONFIG = Path("fleet.yaml")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-out, err = Console(), Console(stderr=True)
+for command in (init, contract, schema, lineage, prune):
+    app.command()(command)
 
 
 @app.command()
@@ -40,36 +45,59 @@ def run(
     config: Config = DEFAULT_CONFIG,
     segment: Annotated[list[str] | None, typer.Option(help='Train just this one, such as "a|b"; repeatable.')] = None,
     force: Annotated[bool, typer.Option(help="Train also what has a model of the same rows and recipe.")] = False,
+    snapshot: Annotated[
+        int | None, typer.Option(help="Work on this earlier snapshot of the data, as `fleet snapshots` numbers them.")
+    ] = None,
 ) -> None:
     """Runs the weekly cycle: what changed is retrained, judged, promoted if not worse, and forecast."""
-    with _mistakes_shown():
-        settings = _settings(config)
+    with mistakes_shown():
+        settings = settings_of(config)
         _refuse_parameters(settings)
-        with _instance() as instance:
-            before = _commits(settings)
-            result = _execute(settings, instance, {"segments": segment or None, "force": force})
-            problems = _input_problems(result)
-            if problems:
-                _stop(problems, [name for name, version in _commits(settings).items() if version != before[name]])
-            if not result.success:
-                _show_failure(result)
-                raise typer.Exit(FAILED)
+        from assets.models.asset import SEGMENT_MODELS
+        from assets.raw.snapshot import RAW
+        from orchestration.jobs import WEEKLY_CYCLE
+
+        training = {"segments": segment or None, "force": force}
+        from_snapshot: dict[str, Any] = {} if snapshot is None else {"snapshot": snapshot}
+        given: dict[str, dict[str, Any]] = {SEGMENT_MODELS: training, RAW: from_snapshot}
+        run_job(settings, WEEKLY_CYCLE, given)
     _show_summary(settings)
+
+
+@app.command()
+def requarantine(config: Config = DEFAULT_CONFIG) -> None:
+    """Judges every row of the last snapshot by today's rules: what they no longer refuse leaves quarantine."""
+    with mistakes_shown():
+        settings = settings_of(config)
+        from assets.raw.snapshot import RAW
+        from orchestration.jobs import REQUARANTINE
+        from orchestration.requarantine import moved_rows, rows_by_state
+        from resources.lake import Lake
+
+        lake = Lake(uri=settings.lake)
+        if not lake.table(RAW).exists():
+            raise InputError([Problem(f"fleet {settings.name}", "has no data yet", "run the weekly cycle: fleet run")])
+        before = rows_by_state(lake)
+        run_job(settings, REQUARANTINE, {})
+        moved = moved_rows(before, rows_by_state(lake))
+    shown = {str(state): f"{was:,} before, {now:,} now" for state, was, now in moved.itertuples(index=False)}
+    print_columns(f"{settings.name}: every row judged anew", shown)
 
 
 @app.command()
 def validate(config: Config = DEFAULT_CONFIG) -> None:
     """Checks fleet.yaml and the table it names, lists every problem, and shows the settings derived from the data."""
-    with _mistakes_shown():
-        settings = _settings(config)
+    with mistakes_shown():
+        settings = settings_of(config)
         _refuse_parameters(settings)
-        from assets.raw.ingest import inspect
-        from assets.raw.source import find_files, read_source
+        from assets.raw.inspect import inspect
+        from assets.raw.read import read_source, under_own_names
+        from assets.raw.source import find_files
         from resources.spark import Spark
 
         source = read_source(Spark().session(), find_files(settings), settings)
-        profile, recipe = inspect(source, settings)
-    _print_columns(f"{settings.name}: valid", _derived(profile, recipe))
+        profile, recipe = inspect(under_own_names(source, settings.contract), settings)
+    print_columns(f"{settings.name}: valid", _derived(profile, recipe))
 
 
 @app.command()
@@ -78,13 +106,24 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Shows rows, segments, champion, errors and forecasts of the fleet as they stand."""
-    with _mistakes_shown():
-        settings = _settings(config)
+    with mistakes_shown():
+        settings = settings_of(config)
         found = _status(settings)
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
     else:
-        _print_columns(settings.name, {name: json.dumps(part, ensure_ascii=False) for name, part in found.items()})
+        print_columns(settings.name, {name: json.dumps(part, ensure_ascii=False) for name, part in found.items()})
+
+
+@app.command()
+def snapshots(config: Config = DEFAULT_CONFIG) -> None:
+    """Lists the newest snapshots of the data, newest first, as `fleet run --snapshot` numbers them."""
+    with mistakes_shown():
+        settings = settings_of(config)
+        from assets.raw.summary import snapshots as newest_snapshots
+        from resources.lake import Lake
+
+        out.print(Text(newest_snapshots(Lake(uri=settings.lake)).fillna("").to_string(index=False)), soft_wrap=True)
 
 
 @app.command()
@@ -94,15 +133,15 @@ def score(
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Scores rows that you bring with the champion: each comes back with forecast, model, version and reason."""
-    with _mistakes_shown():
-        settings = _settings(config)
+    with mistakes_shown():
+        settings = settings_of(config)
         from assets.evaluation.incumbent import published_champion
         from assets.forecasts.brought import score_brought
         from resources.lake import Lake
         from resources.spark import Spark
 
         lake = Lake(uri=settings.lake)
-        champion = published_champion(lake, _mlflow(settings))
+        champion = published_champion(lake, mlflow_of(settings))
         source, target = (absolute(path, Path.cwd()) for path in (table, out_table))
         counted = score_brought(lake, Spark(), settings, champion, source, target)
     said = ", ".join(f"{count:,} rows by {model}" for model, count in counted.items()) or "no row could be scored"
@@ -129,12 +168,6 @@ def main() -> None:
     app()
 
 
-def _settings(config: Path) -> Settings:
-    settings = read_settings(config)
-    os.environ[CONFIG_VARIABLE] = str(config.resolve())
-    return settings
-
-
 def _derived(profile: Profile, recipe: Recipe) -> dict[str, Any]:
     """What `validate` shows of a table and of the settings derived from it."""
     if timeline := profile.timeline:
@@ -159,89 +192,11 @@ def _refuse_parameters(settings: Settings) -> None:
             raise InputError(problems)
 
 
-@contextmanager
-def _instance() -> Iterator[DagsterInstance]:
-    """The Dagster instance of DAGSTER_HOME, or the one that lives in the repository root."""
-    os.environ.setdefault("DAGSTER_HOME", str(REPOSITORY_ROOT))
-    Path(os.environ["DAGSTER_HOME"]).mkdir(parents=True, exist_ok=True)
-    from dagster import DagsterInstance
-
-    with DagsterInstance.get() as instance:
-        yield instance
-
-
-def _execute(settings: Settings, instance: DagsterInstance, training: dict[str, Any]) -> ExecuteJobResult:
-    from dagster import execute_job
-    from dagster._core.definitions.reconstruct import ReconstructableRepository
-
-    from assets.models.asset import SEGMENT_MODELS
-    from orchestration.dead_runs import PROCESS_TAG, fail_dead_runs, process_tag
-    from orchestration.jobs import WEEKLY_CYCLE
-
-    repository = ReconstructableRepository.for_module("orchestration.definitions", "defs", str(REPOSITORY_ROOT))
-    run_config: dict[str, Any] = {"loggers": {"terminal": {"config": "INFO"}}}
-    run_config["ops"] = {f"{settings.name}__{SEGMENT_MODELS}": {"config": training}}
-    fail_dead_runs(instance)
-    job = repository.get_reconstructable_job(WEEKLY_CYCLE)
-    tags = {"fleet": settings.name, PROCESS_TAG: process_tag()}
-    return execute_job(job, instance=instance, run_config=run_config, raise_on_error=False, tags=tags)
-
-
-def _input_problems(result: ExecuteJobResult) -> list[str]:
-    from assets.presentation import INPUT_PROBLEMS
-
-    found: list[str] = []
-    for event in result.all_events:
-        failure = event.step_failure_data.user_failure_data if event.is_step_failure else None
-        if failure and INPUT_PROBLEMS in failure.metadata:
-            found += failure.metadata[INPUT_PROBLEMS].value
-    return list(dict.fromkeys(found))
-
-
-def _show_failure(result: ExecuteJobResult) -> None:
-    for event in result.all_events:
-        if event.is_step_failure and event.step_failure_data.error:
-            err.print(f"[red]{event.step_key} failed:[/red]", event.step_failure_data.error.to_string(), markup=True)
-    err.print(f"The last committed state is untouched. `make ui` shows run {result.run_id}.")
-
-
-@contextmanager
-def _mistakes_shown() -> Iterator[None]:
-    try:
-        yield
-    except InputError as error:
-        _stop([str(problem) for problem in error.problems])
-
-
-def _commits(settings: Settings) -> dict[str, int | None]:
-    """Version of each table whose commit may come before a mistake is found."""
-    from assets.features.publish import FEATURES
-    from assets.raw.ingest import RAW
-    from resources.lake import Lake
-
-    return {name: Lake(uri=settings.lake).table(name).version() for name in (RAW, FEATURES)}
-
-
-def _stop(problems: list[str], committed: Sequence[str] = ()) -> NoReturn:
-    noun = "problem" if len(problems) == 1 else "problems"
-    changed = f"new in the lake: {', '.join(committed)}; the rest is as it was" if committed else "nothing was changed"
-    err.print(f"{len(problems)} {noun} with configuration or input; {changed}:", style="red")
-    for problem in problems:
-        err.print(f"  - {problem}", markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(WRONG_INPUT)
-
-
 def _status(settings: Settings) -> dict[str, Any]:
     from orchestration.status import fleet_status
     from resources.lake import Lake
 
-    return fleet_status(Lake(uri=settings.lake), _mlflow(settings))
-
-
-def _mlflow(settings: Settings) -> Mlflow:
-    from resources.mlflow import Mlflow
-
-    return Mlflow(tracking_uri=settings.tracking_uri, experiment=settings.name)
+    return fleet_status(Lake(uri=settings.lake), mlflow_of(settings))
 
 
 def _show_summary(settings: Settings) -> None:
@@ -261,12 +216,4 @@ def _show_summary(settings: Settings) -> None:
         "report": f"{settings.lake}/reports/evaluation.html",
         "UI": f"make ui CONFIG={os.environ[CONFIG_VARIABLE]}, then http://127.0.0.1:3000",
     }
-    _print_columns(f"{settings.name}: done", shown)
-
-
-def _print_columns(title: str, rows: dict[str, Any]) -> None:
-    """A line a row, never folded: a path that is cut in two cannot be copied."""
-    width = max(map(len, rows))
-    out.print(Text(title, style="italic"))
-    for name, value in rows.items():
-        out.print(Text.assemble((f"{name:<{width}}  ", "bold"), str(value)), soft_wrap=True)
+    print_columns(f"{settings.name}: done", shown)

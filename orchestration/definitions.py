@@ -20,8 +20,9 @@ from assets.raw.asset import raw_asset
 from assets.raw.checks import raw_checks
 from orchestration.console import terminal_logger
 from orchestration.event_log import enable_batching
-from orchestration.jobs import weekly_cycle_job
+from orchestration.jobs import ingest_job, requarantine_job, weekly_cycle_job
 from orchestration.schedules import weekly_schedule
+from orchestration.sensors import landing_sensor
 from resources.lake import Lake
 from resources.mlflow import Mlflow
 from resources.settings import Settings, config_path, read_settings
@@ -32,15 +33,16 @@ CHECKS = (raw_checks, features_checks, quarantine_checks, models_checks, evaluat
 
 
 def fleet_definitions(settings: Settings) -> Definitions:
-    """Assets, checks, job, schedule and resources of one fleet."""
-    weekly_cycle = weekly_cycle_job(settings)
+    """Assets, checks, jobs, schedule, sensor and resources of one fleet."""
+    weekly_cycle, ingest = weekly_cycle_job(settings), ingest_job(settings)
     # without time there is no future: rows are scored as they are brought
     assets, checks = ((*ASSETS, forecasts_asset), (*CHECKS, forecasts_checks)) if settings.time else (ASSETS, CHECKS)
     return Definitions(
         assets=[build(settings) for build in assets],
         asset_checks=[check for build in checks for check in build(settings)],
-        jobs=[weekly_cycle],
+        jobs=[weekly_cycle, ingest, requarantine_job(settings)],
         schedules=[weekly_schedule(settings, weekly_cycle)],
+        sensors=[landing_sensor(settings, ingest)],
         resources={
             "lake": Lake(uri=settings.lake),
             "spark": Spark(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,41 @@ def write_parquet(table: pa.Table, uri: str, **options: Any) -> None:
 def is_hidden(relative: str) -> bool:
     """Whether a file or a folder above it has a name that readers of tables pass over (`_SUCCESS`)."""
     return any(part.startswith((".", "_")) for part in relative.split("/") if part)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file that is there: its URI, its size in bytes, and when it was written, in seconds since 1970."""
+
+    uri: str
+    size: int
+    written: float
+
+
+def files_under(uri: str) -> list[StoredFile]:
+    """Every file below a folder, hidden ones too, by URI; none where there is no such folder."""
+    import pyarrow.fs as pafs
+
+    system, root = filesystem(uri)
+    found = system.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True))
+    stored = [StoredFile(uri + f.path[len(root) :], f.size, (f.mtime_ns or 0) / 1e9) for f in found if f.is_file]
+    return sorted(stored, key=lambda file: file.uri)
+
+
+def folders_in(uri: str) -> list[str]:
+    """Names of the folders in a folder; none where there is no such folder."""
+    import pyarrow.fs as pafs
+
+    system, root = filesystem(uri)
+    found = system.get_file_info(pafs.FileSelector(root, allow_not_found=True))
+    return sorted(info.base_name for info in found if info.type == pafs.FileType.Directory)
+
+
+def remove_file(uri: str) -> None:
+    """Deletes one file, if it is there."""
+    system, path = filesystem(uri)
+    if system.get_file_info(path).is_file:
+        system.delete_file(path)
 
 
 def remove(uri: str) -> None:

@@ -21,7 +21,7 @@ from resources.files import filesystem, is_hidden, missing_folders, read_file, r
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from deltalake import DeltaTable
+    from deltalake import DeltaTable, PostCommitHookProperties
     from deltalake.transaction import AddAction, CommitProperties
 
 RECORD = "fleet.record"
@@ -145,14 +145,62 @@ class Table:
         mode: Literal["overwrite", "append"] = "overwrite",
         partition_by: Sequence[str] = (),
         files: Iterable[str] | None = None,
+        replacing: Sequence[str] | None = None,
     ) -> int:
-        """Makes the staged files (all, or the named ones) visible at once and gives the new version."""
+        """Makes the staged files (all, or the named ones) visible at once and gives the new version.
+
+        With `replacing` they take the place of those partitions (values of the one partition column) only, and the
+        other rows stay; columns that are new are null in them.
+        """
         from deltalake import Schema
-        from deltalake.transaction import CommitProperties
 
         adds = [_add_action(staging, path) for path in (files if files is not None else staged_files(staging))]
-        properties = CommitProperties(custom_metadata={RECORD: json.dumps(record)})
-        return self._publish(adds, Schema.from_arrow(schema), mode, list(partition_by), properties)
+        if replacing is None:
+            return self._publish(adds, Schema.from_arrow(schema), mode, list(partition_by), record)
+        self._add_columns(schema)
+        filters = [(column, "in", list(replacing)) for column in partition_by] if replacing else None
+        self._write(
+            adds, "overwrite" if replacing else "append", Schema.from_arrow(schema), partition_by, record, filters
+        )
+        return self.version() or 0
+
+    def restore(self, version: int, record: dict[str, Any]) -> int:
+        """Makes an earlier version the newest one again, under a number of its own, which it gives."""
+        delta = self._delta()
+        assert delta is not None, "asked of tables with versions"
+        delta.restore(version, commit_properties=_properties(record), post_commithook_properties=_hooks())
+        return self.version() or 0
+
+    def _add_columns(self, schema: pa.Schema) -> None:
+        from deltalake import Schema
+
+        delta = self._delta()
+        assert delta is not None, "asked of tables with versions"
+        known = {field.name for field in delta.schema().fields}
+        if new := [field for field in Schema.from_arrow(schema).fields if field.name not in known]:
+            properties = _properties(self.record())
+            delta.alter.add_columns(new, commit_properties=properties, post_commithook_properties=_hooks())
+
+    def _write(
+        self,
+        adds: list[AddAction],
+        mode: Literal["overwrite", "append"],
+        schema: Any,
+        partition_by: Sequence[str],
+        record: dict[str, Any],
+        filters: list[tuple[str, str, Any]] | None = None,
+    ) -> None:
+        delta = self._delta()
+        assert delta is not None, "asked of tables with versions"
+        delta.create_write_transaction(
+            adds,
+            mode=mode,
+            schema=schema,
+            partition_by=list(partition_by),
+            partition_filters=filters,
+            commit_properties=_properties(record),
+            post_commithook_properties=_hooks(),
+        )
 
     def _publish(
         self,
@@ -160,12 +208,10 @@ class Table:
         schema: Any,
         mode: Literal["overwrite", "append"],
         partition_by: list[str],
-        properties: CommitProperties,
+        record: dict[str, Any],
     ) -> int:
-        from deltalake import DeltaTable, PostCommitHookProperties
         from deltalake.transaction import create_table_with_add_actions
 
-        keep_history = PostCommitHookProperties(cleanup_expired_logs=False)
         delta = self._delta()
         if delta is None or (mode == "overwrite" and delta.schema() != schema):
             create_table_with_add_actions(
@@ -174,19 +220,12 @@ class Table:
                 adds,
                 mode="error" if delta is None else "overwrite",
                 partition_by=partition_by,
-                commit_properties=properties,
-                post_commithook_properties=keep_history,
+                commit_properties=_properties(record),
+                post_commithook_properties=_hooks(),
             )
         else:
-            delta.create_write_transaction(
-                adds,
-                mode=mode,
-                schema=schema,
-                partition_by=partition_by,
-                commit_properties=properties,
-                post_commithook_properties=keep_history,
-            )
-        return DeltaTable(self.uri).version()
+            self._write(adds, mode, schema, partition_by, record)
+        return self.version() or 0
 
     def _delta(self, version: int | None = None) -> DeltaTable | None:
         from deltalake import DeltaTable
@@ -230,6 +269,19 @@ def staged_files(staging: Staging) -> list[str]:
     found = system.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True))
     relative = [info.path[len(root) :].lstrip("/") for info in found if info.is_file]
     return sorted(path for path in relative if path.endswith(".parquet") and not is_hidden(path))
+
+
+def _properties(record: dict[str, Any]) -> CommitProperties:
+    from deltalake.transaction import CommitProperties
+
+    return CommitProperties(custom_metadata={RECORD: json.dumps(record)})
+
+
+def _hooks() -> PostCommitHookProperties:
+    """Old log entries stay after every commit, so that no version loses its number or its record."""
+    from deltalake import PostCommitHookProperties
+
+    return PostCommitHookProperties(cleanup_expired_logs=False)
 
 
 def _column(delta: DeltaTable, name: str) -> pa.ChunkedArray:

@@ -88,7 +88,7 @@ class Mlflow(ConfigurableResource):
         return self.tracking_uri.startswith(SQLITE) and not Path(self.tracking_uri.removeprefix(SQLITE)).exists()
 
     def champion(self) -> Mapping[str, str] | None:
-        """Tags of the model version that has the alias `champion`, with its `version`; None if there is none."""
+        """Tags of the version with the alias `champion`, with `version` and `run_id`; None if there is none."""
         if self.is_empty():
             return None
         from mlflow.exceptions import MlflowException
@@ -99,11 +99,23 @@ class Mlflow(ConfigurableResource):
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
-        return {**version.tags, "version": str(version.version)}
+        return {**version.tags, "version": str(version.version), "run_id": version.run_id or ""}
+
+    def run_tagged(self, tag: str, value: str) -> str | None:
+        """Id of the first run whose tag has this value, None if there is none."""
+        client = self.client()
+        experiment = client.get_experiment_by_name(self.experiment).experiment_id
+        first = ["attributes.start_time ASC"]
+        found = client.search_runs([experiment], f"tags.`{tag}` = '{value}'", max_results=1, order_by=first)
+        return found[0].info.run_id if found else None
+
+    def run_id(self) -> str:
+        """Id of this Dagster run's MLflow run."""
+        return self.run().mlflow_run_id or self.run().active_run().info.run_id
 
     def run_url(self) -> str:
         """Where the active run is to be seen: a page of the tracking server, or the store and the run's id."""
-        run_id = self.run().mlflow_run_id or self.run().active_run().info.run_id
+        run_id = self.run_id()
         if self.tracking_uri.startswith("http"):
             experiment = self.run().experiment.experiment_id
             return f"{self.tracking_uri}/#/experiments/{experiment}/runs/{run_id}"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
+from resources.contract import Contract
 from resources.problems import InputError, Problem
+from resources.section import Names, Positive, Section, Share
 
 CONFIG_VARIABLE = "FLEET_CONFIG"
 REPOSITORY_ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +28,8 @@ Metric = Literal["wape", "mae", "rmse"]
 Objective = Literal[
     "regression", "regression_l1", "huber", "fair", "poisson", "quantile", "mape", "gamma", "tweedie",
 ]  # fmt: skip
+# sections that say where a fleet is kept, by whom and how long: no result depends on them
+SHAPES_NOTHING = ("lake", "owner", "schedule", "mlflow", "retention")
 _ONE_THREAD = "nothing: each model trains on one thread, so that results repeat"
 _OWNERS = {
     "model.objective": "objective objective_type app application loss",
@@ -35,10 +41,6 @@ _OWNERS = {
 }
 # LightGBM's names and aliases (see its Parameters page) -> what to use instead
 OWNED_PARAMETERS = {name: owner for owner, names in _OWNERS.items() for name in names.split()}
-
-
-def _one_or_many(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
 
 
 def _cron(value: str) -> str:
@@ -85,30 +87,33 @@ def _parameters(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-Names = Annotated[list[str], BeforeValidator(_one_or_many)]
-Positive = Annotated[int, Field(ge=1)]
+def name_from(text: str) -> str:
+    """The nearest name that a fleet can have: letters, digits and underscores, a letter first."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")
+    return (plain if plain[:1].isalpha() else f"fleet_{plain}".rstrip("_"))[:100]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+class Source(Section):
+    """Where the table is: a file, folder, glob or URI, Spark's reader options, and names where there is no header.
 
-
-class Source(_Section):
-    """Where the table is: a file, folder, glob or URI, and Spark's reader options."""
+    `watch`: whether files that arrive are ingested at once, while `make ui` or a Dagster daemon is up.
+    """
 
     path: str = Field(min_length=1)
-    format: Literal["parquet", "csv", "json"] | None = None
+    format: Literal["parquet", "csv", "json", "delta"] | None = None
+    columns: Annotated[list[str], Field(min_length=1)] | None = None
+    watch: bool = False
     options: dict[str, str | int | bool | float] = {}
 
 
-class Rolling(_Section):
+class Rolling(Section):
     """Statistics of the label over windows of calendar periods that end a horizon ago."""
 
     windows: list[Annotated[int, Field(ge=2)]] = []
     statistics: list[Statistic] = ["mean", "std"]
 
 
-class Features(_Section):
+class Features(Section):
     """What a model may look at. Absent keys are derived from the table's frequency."""
 
     known_ahead: Names = []
@@ -118,7 +123,7 @@ class Features(_Section):
     calendar: list[CalendarFeature] | None = None
 
 
-class Model(_Section):
+class Model(Section):
     """LightGBM's part. Parameters left out follow the rows a segment has."""
 
     objective: Objective = "regression"
@@ -128,22 +133,22 @@ class Model(_Section):
     seed: int = 0
 
 
-class FleetModel(_Section):
+class FleetModel(Section):
     """The fleet-wide model, on at most so many rows, for segments without a model that has proven itself."""
 
     enabled: bool = True
     rows: Annotated[int, Field(ge=1_000)] = 500_000
 
 
-class Failures(_Section):
+class Failures(Section):
     """What happens to a segment whose training fails: seconds and retries it gets; the share that blocks promotion."""
 
-    tolerated: Annotated[float, Field(ge=0, le=1)] = 0.05
+    tolerated: Share = 0.05
     time_limit: Annotated[float, Field(gt=0)] = 900.0
     retries: Annotated[int, Field(ge=0, le=10)] = 1
 
 
-class Evaluation(_Section):
+class Evaluation(Section):
     """How models are judged; periods are those of `frequency`."""
 
     holdout: Positive | None = None
@@ -152,13 +157,29 @@ class Evaluation(_Section):
     minimum_history: Annotated[int, Field(ge=2)] | None = None
 
 
-class Forecasts(_Section):
+class Forecasts(Section):
     """`closed_after`: periods without a row after which a segment is closed; the horizon by default."""
 
     closed_after: Positive | None = None
 
 
-class Schedule(_Section):
+class Checks(Section):
+    """Thresholds of the asset checks; shares of rows, segments or periods.
+
+    `freshness` counts calendar periods since the last label; `label_shift` is a population stability index.
+    """
+
+    quarantine: Share = 0.05
+    freshness: Positive | None = None
+    volume: Share = 0.5
+    vanished: Share = 0.05
+    appeared: Share = 0.5
+    gaps: Share = 0.2
+    nulls: Share = 0.98
+    label_shift: Annotated[float, Field(gt=0)] = 0.25
+
+
+class Schedule(Section):
     """When the weekly cycle runs while `make ui` or a Dagster daemon is up."""
 
     cron: Annotated[str, AfterValidator(_cron)] = "0 3 * * 1"
@@ -166,13 +187,20 @@ class Schedule(_Section):
     enabled: bool = True
 
 
-class Mlflow(_Section):
+class Mlflow(Section):
     """Tracking server; by default SQLite and files beside the lake, or MLFLOW_TRACKING_URI."""
 
     tracking_uri: str | None = None
 
 
-class Settings(_Section):
+class Retention(Section):
+    """What `fleet prune` keeps: so many of the newest versions, and snapshots by number, whatever their age."""
+
+    keep: Annotated[int, Field(ge=0)] = 8
+    pinned: list[Annotated[int, Field(ge=0)]] = []
+
+
+class Settings(Section):
     """One fleet, as its user wrote it. Paths are absolute once read by `read_settings`.
 
     Without `time` the table's rows have no order: they are held out by a hash of themselves, nothing is a horizon
@@ -187,25 +215,40 @@ class Settings(_Section):
     frequency: Annotated[str, AfterValidator(_frequency)] | None = None
     horizon: Positive | None = None
     features: Features = Features()
+    contract: Contract = Contract()
     model: Model = Model()
     fleet_model: FleetModel = FleetModel()
     failures: Failures = Failures()
     evaluation: Evaluation = Evaluation()
     forecasts: Forecasts = Forecasts()
+    checks: Checks = Checks()
     schedule: Schedule = Schedule()
     mlflow: Mlflow = Mlflow()
+    retention: Retention = Retention()
     lake: str = Field("data/lake", min_length=1)
     owner: Annotated[str, AfterValidator(_owner)] = "team:fleet"
 
     @property
     def columns(self) -> list[str]:
-        """Every column of the source that is named: key, time, label, features."""
+        """Every column of the source that has a role: key, time, label, features."""
         return [*self.segment, *self.time_columns, self.label, *self.features.known_ahead, *self.features.past_only]
+
+    @property
+    def needed_columns(self) -> list[str]:
+        """Every column of the source that must be there: those with a role and those of the contract."""
+        return list(dict.fromkeys([*self.columns, *self.contract.columns]))
 
     @property
     def time_columns(self) -> list[str]:
         """The time column; none of a table without time."""
         return [self.time] if self.time else []
+
+    @property
+    def digest(self) -> str:
+        """Digest of what shapes results: not where tables lie, who owns the fleet, when it runs or what it keeps."""
+        elsewhere: dict[str, Any] = {**dict.fromkeys(SHAPES_NOTHING, True), "source": {"path"}}
+        shaping = self.model_dump(mode="json", exclude=elsewhere)
+        return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def partitions_name(self) -> str:

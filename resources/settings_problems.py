@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -57,6 +57,10 @@ def _walk(node: yaml.Node | None, prefix: str, lines: Lines, twice: list[Problem
                 twice.append(Problem(f"{name}:{line} {path}", "is written twice", "keep one of the two"))
             lines[path] = line
             _walk(value, f"{path}.", lines, twice, name)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            lines[f"{prefix}{number}"] = item.start_mark.line + 1
+            _walk(item, f"{prefix}{number}.", lines, twice, name)
 
 
 def problems_of(document: Any, lines: Lines, name: str) -> list[Problem]:
@@ -98,9 +102,14 @@ def _where(key: str, lines: Lines, name: str) -> str:
 
 def _nearest_key(keys: list[str]) -> str:
     section: Any = Settings
+    many = False  # whether the next key is a name or a number in a collection of sections
     for key in keys[:-1]:
+        if many:
+            many = False
+            continue
         field = section.model_fields.get(key) if _is_section(section) else None
         section = _section_of(field.annotation) if field else None
+        many = field is not None and get_origin(field.annotation) in (dict, list)
     if not _is_section(section):
         return "remove it"
     known = list(section.model_fields)
@@ -122,7 +131,7 @@ EXAMPLES = {
     "name": "write letters, digits and _ such as store_sales",
     "source": "write {path: data/sales.parquet}",
     "source.path": "write a file, folder, glob or URI such as data/sales.parquet",
-    "source.format": "write parquet, csv or json",
+    "source.format": "write parquet, csv, json or delta",
     "source.options": "write text, a number or true/false",
     "segment": "write a column or a list of columns such as [store, department]",
     "time": "write the name of the time column, or leave the key out if the table has none",
@@ -133,6 +142,11 @@ EXAMPLES = {
     "features.lags": "write whole numbers of periods such as [28, 35, 364]",
     "features.rolling": "write {windows: [7, 28], statistics: [mean, std]}",
     "features.calendar": "write names such as [day_of_week, month, trend]",
+    "contract": "write a mapping with columns, aliases, expectations",
+    "contract.columns": "write {price: {type: number, nullable: false, minimum: 0}}",
+    "contract.aliases": "write {sales: [old_name]}",
+    "contract.expectations": "write [{name: price_known, predicate: price is not null, action: drop, tolerance: 0.01}]",
+    "source.columns": "write the names of the columns in their order",
     "model": "write a mapping with objective, rounds, label_transform, params, seed",
     "model.rounds": "write a whole number of trees such as 200",
     "evaluation": "write a mapping with holdout, metric, season, minimum_history, each in whole periods",
@@ -140,6 +154,7 @@ EXAMPLES = {
     "schedule": "write a mapping with cron, timezone, enabled",
     "schedule.cron": "write '0 3 * * 1' for Mondays at three in the morning",
     "schedule.timezone": "write Asia/Tokyo, Europe/Berlin or UTC",
+    "retention": "write {keep: 8, pinned: [3, 7]}: versions to keep, and snapshots to keep whatever their age",
     "lake": "write a folder or bucket such as data/lake",
     "model.params": "write LightGBM parameters such as {learning_rate: 0.05}",
 }
@@ -157,6 +172,7 @@ def impossible_combinations(document: dict[str, Any], lines: Lines, name: str) -
     features = _mapping(document.get("features"))
     horizon = document.get("horizon")
     found = [*_columns_named_twice(document, features, lines, name), *_in_need_of_time(document, lines, name)]
+    found += _contradicted_roles(document, lines, name)
     lags = features.get("lags")
     if isinstance(horizon, int) and isinstance(lags, list):
         found += [
@@ -169,6 +185,18 @@ def impossible_combinations(document: dict[str, Any], lines: Lines, name: str) -
             for lag in lags
             if isinstance(lag, int) and 1 <= lag < horizon
         ]
+    return found
+
+
+def _contradicted_roles(document: dict[str, Any], lines: Lines, name: str) -> list[Problem]:
+    """Types in the contract that a column's role rules out."""
+    columns, found = _mapping(_mapping(document.get("contract")).get("columns")), []
+    for role, usable in (("label", ("number", "boolean")), ("time", ("time",))):
+        column = document.get(role)
+        declared = _mapping(columns.get(column)).get("type") if isinstance(column, str) else None
+        if declared is not None and declared not in usable:
+            where = _where(f"contract.columns.{column}.type", lines, name)
+            found.append(Problem(where, f"the {role} cannot be {declared}", f"write {' or '.join(usable)}"))
     return found
 
 

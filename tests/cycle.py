@@ -22,7 +22,7 @@ from assets.evaluation.judge import EVALUATION
 from assets.features.publish import FEATURES, QUARANTINE, SEGMENTS
 from assets.forecasts.publish import FORECASTS
 from assets.models.store import MODELS
-from assets.raw.ingest import RAW
+from assets.raw.snapshot import RAW
 from orchestration.status import fleet_status
 from resources.lake import Lake
 from resources.mlflow import Mlflow
@@ -123,6 +123,7 @@ def minimal() -> dict[str, Any]:
         "model": {"rounds": 30, "params": {"min_data_in_leaf": 3}},
         "fleet_model": {"enabled": False},
         "evaluation": {"holdout": HORIZON, "season": SEASON, "minimum_history": 20},
+        "checks": {"freshness": 100_000},
         "lake": "lake",
     }
 

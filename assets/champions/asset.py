@@ -15,6 +15,7 @@ from dagster import (
 )
 
 from assets.champions.gate import Decision, decide
+from assets.champions.lineage import champion_lineage
 from assets.champions.registry import publish_champion
 from assets.code_version import code_version
 from assets.evaluation.incumbent import CHAMPIONS, Champion, published_champion
@@ -59,7 +60,7 @@ def champions_asset(settings: Settings) -> AssetsDefinition:
             serving = publish_champion(lake, mlflow, judged, decision)
         serves = f"version {serving.version} serves" if serving else "the baseline serves"
         context.log.info(f"champions: {outcome}, {serves}; {'; '.join(decision.reasons)}")
-        metadata = _metadata(lake, judged, decision, outcome, serving)
+        metadata = _metadata(lake, mlflow, judged, decision, outcome, serving)
         version = serving.tags["published"] if serving else "none"
         return MaterializeResult(metadata=metadata, data_version=DataVersion(version))
 
@@ -67,7 +68,7 @@ def champions_asset(settings: Settings) -> AssetsDefinition:
 
 
 def _metadata(
-    lake: Lake, judged: Evaluation, decision: Decision, outcome: str, serving: Champion | None
+    lake: Lake, mlflow: Mlflow, judged: Evaluation, decision: Decision, outcome: str, serving: Champion | None
 ) -> dict[str, Any]:
     rows = lake.table(EVALUATION).arrow(version=judged.version)
     metadata: dict[str, Any] = {
@@ -89,6 +90,7 @@ def _metadata(
         "trained through": serving.tags["trained_through"],
         "snapshot": serving.tags["raw_digest"],
         "training": serving.tags["training"],
+        "lineage": table(champion_lineage(lake, mlflow, serving)),
         "who serves": plot(_serving_plot(serving)),
         "dagster/column_schema": column_schema(serving.listing.schema),
         "dagster/uri": MetadataValue.path(lake.table(CHAMPIONS).uri),

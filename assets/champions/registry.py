@@ -10,6 +10,7 @@ import pyarrow as pa
 from assets.champions.gate import Decision
 from assets.evaluation.incumbent import CHAMPIONS, Champion
 from assets.evaluation.judge import EVALUATION, Evaluation
+from assets.models.store import UNKNOWN
 from resources.files import write_parquet
 from resources.lake import Lake
 from resources.mlflow import CHAMPION, Mlflow
@@ -31,13 +32,14 @@ def publish_champion(lake: Lake, mlflow: Mlflow, evaluation: Evaluation, decisio
         "training": evaluation.record["training"],
         "raw_digest": evaluation.record["raw_digest"],
         "recipe_digest": evaluation.record["recipe_digest"],
+        "configuration_digest": evaluation.record.get("configuration_digest", UNKNOWN),
         "trained_through": evaluation.record["last_label"] or "",
         "dagster_run_id": mlflow.run().dagster_run_id,
     }
     version = _register(mlflow, evaluation.record, decision, tags)
     client = mlflow.client()
     client.set_registered_model_alias(mlflow.experiment, CHAMPION, version)
-    return Champion(int(version), {**tags, "version": version}, rows)
+    return Champion(int(version), {**tags, "version": version, "run_id": mlflow.run_id()}, rows)
 
 
 def _commit_rows(lake: Lake, rows: pa.Table, published: str, record: dict[str, Any]) -> None:

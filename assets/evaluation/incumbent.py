@@ -11,6 +11,7 @@ from assets.models.store import trainings
 from assets.raw.recipe import Recipe
 from resources.lake import Lake
 from resources.mlflow import Mlflow
+from resources.pruned import refuse_pruned
 
 CHAMPIONS = "champions"
 
@@ -30,11 +31,17 @@ class Champion:
 
 
 def published_champion(lake: Lake, mlflow: Mlflow) -> Champion | None:
-    """The fleet that the alias `champion` stands for; None before the first promotion."""
+    """The fleet that the alias `champion` stands for; None before the first promotion.
+
+    Raises:
+        InputError: the alias was moved to a fleet that was pruned.
+    """
     tags = mlflow.champion()
     if tags is None or not lake.table(CHAMPIONS).exists():
         return None
     rows = lake.table(CHAMPIONS).arrow(where=[("published", "=", tags["published"])])
+    if not len(rows):
+        refuse_pruned(lake, CHAMPIONS, tags["published"], f"champion {tags['version']}")
     return Champion(int(tags["version"]), tags, rows.drop_columns(["published"]))
 
 

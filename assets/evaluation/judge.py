@@ -21,7 +21,7 @@ from assets.models.line import FAILED, SKIPPED
 from assets.models.predictions import Candidate, ModelGroup
 from assets.models.segment import CutOffs
 from assets.models.spread import spread
-from assets.models.store import LISTING, TRAINING, Training, listing_of, shared_listing, trainings
+from assets.models.store import LISTING, TRAINING, UNKNOWN, Training, listing_of, shared_listing, trainings
 from assets.raw.parse import KEY, PERIOD
 from assets.raw.recipe import Recipe
 from resources.files import write_parquet
@@ -230,6 +230,7 @@ def _record(
         "features_digest": features.digest,
         "raw_digest": features.record["raw_digest"],
         "recipe_digest": recipe.digest,
+        "configuration_digest": training.record.get("configuration_digest", UNKNOWN),
     }
 
 

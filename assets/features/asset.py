@@ -26,8 +26,8 @@ from assets.features.summary import (
 )
 from assets.partitions import add_partitions
 from assets.presentation import column_schema, mistakes_explained, plot, previous_metadata, table
-from assets.raw.ingest import RAW
 from assets.raw.parse import KEY
+from assets.raw.snapshot import RAW
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark

@@ -10,8 +10,10 @@ from assets.features.contract import BUCKET
 from assets.features.publish import FeatureSet
 from assets.partitions import bucket_expression
 from assets.raw.parse import KEY, PERIOD, REASONS, SOURCE, TIME, Kind, parse_rows, with_period
+from assets.raw.read import read_source, under_own_names
 from assets.raw.recipe import Recipe
-from assets.raw.source import FILE, LINEAGE, PARSED_BY_US, ROW, find_files, format_of, read_source
+from assets.raw.source import FILE, LINEAGE, PARSED_BY_US, ROW, find_files, format_of
+from resources.contract import Contract
 from resources.problems import InputError, Problem
 from resources.settings import Settings, Source
 from resources.spark import Spark, quoted
@@ -38,13 +40,14 @@ def read_brought(
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    theirs = settings.model_copy(update={"source": _source(settings, table)})
+    aliases_only = Contract(aliases=settings.contract.aliases)  # rows are brought to be scored, not to be refused
+    theirs = settings.model_copy(update={"source": _source(settings, table), "contract": aliases_only})
     needed = [*recipe.segment, *recipe.time_columns, *kinds]
     try:
         raw = read_source(spark.session(), find_files(theirs), theirs, needed)
     except InputError as error:
         raise InputError([Problem(f"--input {table}", found.what, found.remedy) for found in error.problems]) from None
-    placed = _placed(parse_rows(raw, theirs, dict(kinds)), features, recipe)
+    placed = _placed(parse_rows(under_own_names(raw, aliases_only), theirs, dict(kinds)), features, recipe)
     bucketed = placed.withColumn(BUCKET, F.expr(f"coalesce({bucket_expression(KEY, features.buckets)}, 0)"))
     in_segment = Window.partitionBy(BUCKET, KEY).orderBy(FILE, ROW)
     numbered = bucketed.withColumn(PERIOD, F.row_number().over(in_segment))

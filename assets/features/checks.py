@@ -9,6 +9,8 @@ from dagster import (
     asset_check,
 )
 
+from assets.features.contract import SUPERSEDED
+from assets.features.data_checks import content_checks, rule_checks, segment_checks
 from assets.features.leak import find_leaks
 from assets.features.publish import FEATURES, QUARANTINE, SEGMENTS, current_features
 from assets.raw.parse import KEY, PERIOD
@@ -16,8 +18,6 @@ from assets.remembered import remembered
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark
-
-TOLERATED_QUARANTINE = 0.05
 
 
 def features_checks(settings: Settings) -> list[AssetChecksDefinition]:
@@ -64,7 +64,8 @@ def features_checks(settings: Settings) -> list[AssetChecksDefinition]:
         missing = sorted(found - set(context.instance.get_dynamic_partitions(settings.partitions_name)))
         return AssetCheckResult(passed=not missing, metadata={"segments": len(found), "missing": missing[:10]})
 
-    return [schema, unique, no_leak, rows_accounted_for, segments_accounted_for]
+    whole = [schema, unique, no_leak, rows_accounted_for, segments_accounted_for]
+    return [*whole, *rule_checks(settings), *content_checks(settings), *segment_checks(settings)]
 
 
 def quarantine_checks(settings: Settings) -> list[AssetChecksDefinition]:
@@ -72,13 +73,14 @@ def quarantine_checks(settings: Settings) -> list[AssetChecksDefinition]:
 
     @asset_check(
         asset=AssetKey([settings.name, QUARANTINE]),
-        description=f"At most {TOLERATED_QUARANTINE:.0%} of the rows were refused.",
+        description=f"At most {settings.checks.quarantine:.0%} of the rows were refused.",
     )
     def share_refused(lake: Lake) -> AssetCheckResult:
         rows = current_features(lake).record["rows"]
-        share = rows["quarantined"] / max(rows["read"], 1)
+        refused = rows["quarantined"] - rows["by_reason"].get(SUPERSEDED, 0)  # a correction is no fault
+        share = refused / max(rows["read"], 1)
         return AssetCheckResult(
-            passed=share <= TOLERATED_QUARANTINE,
+            passed=share <= settings.checks.quarantine,
             severity=AssetCheckSeverity.WARN,
             metadata={"share refused": share, "by reason": rows["by_reason"]},
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from assets.partitions import bucket_expression
-from assets.raw.parse import KEY, PERIOD, REASONS, parse_rows, with_period
+from assets.raw.parse import KEY, NOTED, PERIOD, REASONS, SOURCE, parse_rows, with_period
 from assets.raw.profile import Profile, Timeline
-from assets.raw.source import FILE, ROW
+from assets.raw.rules import WHERE, Rule
+from assets.raw.source import ARRIVED, FILE, ROW
 from assets.raw.split import CLASS, HASH, ROWS_A_CLASS, with_hash
+from resources.problems import InputError, Problem
 from resources.settings import Settings
 from resources.spark import quoted
 
@@ -20,6 +23,8 @@ USABLE = f"size({REASONS}) = 0"
 SEGMENTS_A_BUCKET = 100
 ROWS_A_BUCKET = 500_000
 FEWEST_BUCKETS, MOST_BUCKETS = 32, 1024
+SUPERSEDED = "superseded"
+EXAMPLES, LONGEST_EXAMPLE = 3, 200
 
 
 def bucket_count(segments: int, rows: int) -> int:
@@ -31,8 +36,9 @@ def bucket_count(segments: int, rows: int) -> int:
 def judged_rows(raw: DataFrame, settings: Settings, profile: Profile, buckets: int) -> DataFrame:
     """Every raw row, typed and placed on the calendar, with the reasons why it is refused, if any.
 
-    Gives the columns of `parse_rows`, `__period` and `fleet_bucket`. Of rows with the same segment and time the last
-    read stays valid; the others are duplicates. Rows without time are placed by their hash, and none is a duplicate.
+    Gives the columns of `parse_rows`, `__period` and `fleet_bucket`. Of rows with the same segment and time the one
+    that arrived last stays valid, of one snapshot the last read; the others are superseded, or duplicates. Rows without
+    time are placed by their hash, and none is a duplicate.
     """
     from pyspark.sql import functions as F
 
@@ -59,10 +65,13 @@ def _without_duplicates(rows: DataFrame) -> DataFrame:
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    same_key = Window.partitionBy(BUCKET, KEY, PERIOD, F.expr(USABLE)).orderBy(F.desc(FILE), F.desc(ROW))
-    duplicate = f"if({USABLE} and __rank > 1, array('duplicate'), {REASONS})"
-    ranked = rows.withColumn("__rank", F.row_number().over(same_key))
-    return ranked.withColumn(REASONS, F.expr(duplicate)).drop("__rank")
+    newest_first = F.desc(ARRIVED), F.desc(FILE), F.desc(ROW)
+    same_key = Window.partitionBy(BUCKET, KEY, PERIOD, F.expr(USABLE)).orderBy(*newest_first)
+    why = f"array(if({ARRIVED} < __newest, '{SUPERSEDED}', 'duplicate'))"
+    ranked = rows.withColumns({"__rank": F.row_number().over(same_key), "__newest": F.first(ARRIVED).over(same_key)})
+    return ranked.withColumn(REASONS, F.expr(f"if({USABLE} and __rank > 1, {why}, {REASONS})")).drop(
+        "__rank", "__newest"
+    )
 
 
 def _ranked(rows: DataFrame) -> DataFrame:
@@ -77,16 +86,53 @@ def _ranked(rows: DataFrame) -> DataFrame:
 
 def valid_rows(judged: DataFrame) -> DataFrame:
     """The rows that nothing is held against, without their raw cells."""
-    return judged.where(USABLE).drop("__source", REASONS)
+    return judged.where(USABLE).drop(SOURCE, REASONS, NOTED, ARRIVED)
 
 
 def quarantined_rows(judged: DataFrame) -> DataFrame:
-    """The refused rows as they came, with `__reason` (the first), `__reasons`, `__segment` and lineage."""
+    """The refused rows as they came, with `__reason` (the first), `__reasons`, `__segment`, `__file`, `__row` and
+    `__arrived`, the snapshot that they came with.
+    """
     refused = judged.where(f"size({REASONS}) > 0")
-    return refused.selectExpr(f"{REASONS}[0] as __reason", REASONS, KEY, FILE, ROW, "__source.*")
+    return refused.selectExpr(f"{REASONS}[0] as __reason", REASONS, KEY, FILE, ROW, ARRIVED, f"{SOURCE}.*")
 
 
-def rows_by_reason(judged: DataFrame) -> dict[str, int]:
-    """How many rows each first reason refused; the valid ones under an empty reason."""
-    counted = judged.selectExpr(f"get({REASONS}, 0) as reason")
-    return {row["reason"] or "": row["count"] for row in counted.groupBy("reason").count().collect()}
+class Counts(NamedTuple):
+    """Rows by their first reason (the valid ones under an empty one), and rows by each rule that they break."""
+
+    by_reason: dict[str, int]
+    by_rule: dict[str, int]
+
+
+def counts_of(judged: DataFrame) -> Counts:
+    """Counts over all rows, in one pass however many rules there are."""
+    first = f"array(named_struct('rule', false, 'name', coalesce(get({REASONS}, 0), '')))"
+    each = f"transform(concat({REASONS}, {NOTED}), name -> named_struct('rule', true, 'name', name))"
+    said = judged.selectExpr(f"inline(concat({first}, {each}))").groupBy("rule", "name").count().collect()
+    by_reason = {row["name"]: row["count"] for row in said if not row["rule"]}
+    return Counts(by_reason, {row["name"]: row["count"] for row in said if row["rule"]})
+
+
+def refuse_failed(judged: DataFrame, rules: Iterable[Rule], counts: Counts) -> None:
+    """Looks at the rules that no more than a share of the rows may break.
+
+    Raises:
+        InputError: more rows break one; each is named with some of the rows.
+    """
+    rows, found = sum(counts.by_reason.values()), []
+    for rule in rules:
+        broken_by, tolerated = counts.by_rule.get(rule.name, 0), rule.tolerance or 0.0
+        if rule.action == "fail" and broken_by > tolerated * rows:
+            what = f"{rule.name} is broken by {broken_by:,} of {rows:,} rows, {tolerated:.2%} are tolerated"
+            remedy = f"mend the data, or the rule; such rows: {'; '.join(_examples(judged, rule))}"
+            found.append(Problem(f"{WHERE}.{rule.where}", what, remedy))
+    if found:
+        raise InputError(found)
+
+
+def _examples(judged: DataFrame, rule: Rule) -> list[str]:
+    from pyspark.sql import functions as F
+
+    guilty = judged.where(F.array_contains(NOTED, rule.name))
+    rows = guilty.select(FILE, F.to_json(SOURCE).alias("row")).orderBy(FILE, ROW).limit(EXAMPLES).collect()
+    return [f"{row[FILE].rpartition('/')[2]}: {row['row'][:LONGEST_EXAMPLE]}" for row in rows]

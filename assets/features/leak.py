@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from assets.features.build import build_features
 from assets.features.contract import judged_rows, valid_rows
 from assets.features.publish import SEGMENTS, FeatureSet
-from assets.raw.ingest import RAW, read_snapshot
 from assets.raw.parse import KEY, PERIOD
 from assets.raw.recipe import Recipe
+from assets.raw.snapshot import RAW, read_snapshot
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark, quoted

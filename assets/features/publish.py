@@ -10,15 +10,18 @@ from assets.features.build import build_features
 from assets.features.contract import (
     BUCKET,
     bucket_count,
+    counts_of,
     judged_rows,
     quarantined_rows,
-    rows_by_reason,
+    refuse_failed,
     valid_rows,
 )
-from assets.raw.ingest import RAW, read_snapshot, snapshot_profile
+from assets.raw.inspect import snapshot_profile
 from assets.raw.parse import KEY, PERIOD
 from assets.raw.profile import Profile
 from assets.raw.recipe import Recipe, recipe_of
+from assets.raw.rules import Rule, rules_of
+from assets.raw.snapshot import RAW, read_snapshot
 from resources.lake import Lake, Table
 from resources.settings import Settings
 from resources.spark import Spark, quoted
@@ -31,6 +34,7 @@ MOST_CATEGORIES = 1000
 CODE_VERSION = code_version(
     "assets.raw.cells",
     "assets.raw.parse",
+    "assets.raw.rules",
     "assets.raw.calendar",
     "assets.raw.split",
     "assets.features.contract",
@@ -94,12 +98,14 @@ def publish_features(lake: Lake, spark: Spark, settings: Settings) -> FeatureSet
     raw = lake.table(RAW)
     profile = _profile(lake, spark, settings)
     recipe = recipe_of(settings, profile)
-    digest = version_of(raw.record()["digest"], recipe.features_digest, CODE_VERSION)
+    contract = settings.contract.model_dump_json()
+    digest = version_of(raw.record()["digest"], recipe.features_digest, contract, CODE_VERSION)
     table = lake.table(FEATURES)
     if table.record().get("digest") == digest:
         return FeatureSet(table.version() or 0, table.record(), False)
     record = {
         "digest": digest,
+        "code_version": CODE_VERSION,
         "profile": profile.to_json(),
         "raw_version": raw.version(),
         "raw_digest": raw.record()["digest"],
@@ -108,7 +114,7 @@ def publish_features(lake: Lake, spark: Spark, settings: Settings) -> FeatureSet
     record["buckets"] = table.record().get("buckets") or bucket_count(_segment_count(read, settings), profile.rows)
     judged = judged_rows(read, settings, profile, record["buckets"]).persist(StorageLevel.DISK_ONLY)
     try:
-        return _commit(lake, judged, recipe, profile, record)
+        return _commit(lake, judged, rules_of(settings), recipe, profile, record)
     finally:
         judged.unpersist()
 
@@ -132,9 +138,12 @@ def _segment_count(raw: DataFrame, settings: Settings) -> int:
     return int(counted[0]) if counted else 1
 
 
-def _commit(lake: Lake, judged: DataFrame, recipe: Recipe, profile: Profile, record: dict[str, Any]) -> FeatureSet:
-    by_reason = rows_by_reason(judged)
-    valid = valid_rows(judged)
+def _commit(
+    lake: Lake, judged: DataFrame, rules: list[Rule], recipe: Recipe, profile: Profile, record: dict[str, Any]
+) -> FeatureSet:
+    counts = counts_of(judged)
+    refuse_failed(judged, rules, counts)
+    by_reason, valid = counts.by_reason, valid_rows(judged)
     rows = {
         "read": sum(by_reason.values()),
         "valid": by_reason.pop("", 0),
@@ -142,7 +151,7 @@ def _commit(lake: Lake, judged: DataFrame, recipe: Recipe, profile: Profile, rec
         "by_reason": by_reason,
     }
     recipe = recipe.model_copy(update={"categories": _categories(valid, recipe)})
-    record |= {"recipe": recipe.model_dump(), "rows": rows}
+    record |= {"recipe": recipe.model_dump(), "rows": rows, "by_rule": counts.by_rule}
     record["quarantine_version"] = _write(lake.table(QUARANTINE), quarantined_rows(judged).coalesce(4), record)
     record["segments_version"], record["segments"] = _write_segments(lake, valid, recipe, profile, record)
     features = build_features(valid, recipe, profile)

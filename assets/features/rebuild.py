@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from assets.features.build import build_features
 from assets.features.contract import BUCKET, judged_rows, valid_rows
 from assets.features.publish import FEATURES, FeatureSet
-from assets.raw.ingest import RAW, read_snapshot
 from assets.raw.recipe import Recipe
+from assets.raw.snapshot import RAW, read_snapshot
 from resources.files import remove
 from resources.lake import Lake, Staging, staged_files
 from resources.settings import Settings

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from assets.features.publish import FEATURES, QUARANTINE, FeatureSet
+from assets.features.facts import feature_facts
+from assets.features.publish import QUARANTINE, FeatureSet
 from assets.presentation import BLUE, ORANGE, new_figure
-from assets.raw.parse import KEY, PERIOD
+from assets.raw.parse import KEY
 from resources.lake import Lake
-from resources.spark import Spark, quoted
+from resources.spark import Spark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,12 +21,8 @@ WORST, SHOWN_ROWS, LONGEST_CELL = 10, 20, 200
 
 def null_shares(lake: Lake, spark: Spark, features: FeatureSet) -> pd.DataFrame:
     """Share of nulls in each feature over the history: `feature`, `share of nulls`, most first."""
-    frame = spark.session().read.parquet(*lake.table(FEATURES).files(features.version))
-    history = frame.where(f"{PERIOD} <= {features.profile.last_period}")
-    names = features.recipe.features
-    row = history.selectExpr(*[f"1 - count({quoted(n)}) / count(*) as share_{i}" for i, n in enumerate(names)]).first()
-    shares = [row[f"share_{i}"] if row else None for i in range(len(names))]
-    return pd.DataFrame({"feature": names, "share of nulls": shares}).sort_values("share of nulls", ascending=False)
+    shares = feature_facts(lake, spark, features)["nulls"].items()
+    return pd.DataFrame(shares, columns=["feature", "share of nulls"]).sort_values("share of nulls", ascending=False)
 
 
 def null_plot(shares: pd.DataFrame) -> Figure:

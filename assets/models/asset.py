@@ -94,6 +94,7 @@ def models_asset(settings: Settings) -> AssetsDefinition:
                 context.log.info,
                 anew=config.force,
                 failures=settings.failures,
+                configuration=settings.digest,
             )
         listing = listing_of(lake, training)
         if is_new or not _is_recorded(context, training):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,8 @@ from assets.raw.recipe import Recipe
 from resources.files import filesystem, write_parquet
 from resources.lake import Lake, Staging
 
-MODELS, TRAINING = "models", "training"
+MODELS, TRAINING, PRUNED = "models", "training", "pruned"
+UNKNOWN = "unknown"  # what the records of older trainings do not say
 LISTING = LINE.append(pa.field(TRAINING, pa.string()))
 # what a worker must know of its bucket's segments to predict: who serves, and where the model lies
 PLACES = ["segment", "bucket", "chosen", TRAINING, "shard"]
@@ -51,9 +52,16 @@ class Training:
 
 
 def trainings(lake: Lake) -> dict[str, Training]:
-    """All committed trainings by id, newest first."""
-    records = lake.table(MODELS).records().values()
-    return {record["training"]: Training(record["training"], record) for record in records if record}
+    """All committed trainings by id, newest first, without those that were pruned."""
+    found: dict[str, Training] = {}
+    gone: set[str] = set()
+    for record in lake.table(MODELS).records().values():
+        identity = record.get(TRAINING)
+        gone |= set(record.get(PRUNED, []))
+        # one that was trained again after it was pruned is met before the commit that pruned it
+        if identity and identity not in gone:
+            found.setdefault(identity, Training(identity, record))
+    return found
 
 
 def latest_training(lake: Lake) -> Training | None:
@@ -65,6 +73,15 @@ def listing_of(lake: Lake, training: Training) -> pa.Table:
     """A row (see `LISTING`) for each segment of a training, by bucket and segment; `shard` is relative to the lake."""
     rows = lake.table(MODELS).arrow(columns=LISTING.names, where=[(TRAINING, "=", training.id)])
     return rows.select(LISTING.names).cast(LISTING)
+
+
+def shards_of(lake: Lake, identities: Iterable[str]) -> set[str]:
+    """Shards, relative to the lake, that the listings of some trainings name; one listing in memory at a time."""
+    found: set[str] = set()
+    for identity in identities:
+        rows = lake.table(MODELS).arrow(columns=["shard"], where=[(TRAINING, "=", identity)])
+        found |= set(rows["shard"].drop_null().unique().to_pylist())
+    return found
 
 
 def write_lines(staging: Staging, identity: str, lines: pa.Table) -> None:

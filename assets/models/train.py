@@ -18,7 +18,7 @@ from assets.models.fleet_model import FACTS, fleet_facts, fleet_file, train_flee
 from assets.models.line import LINE, TRAINED
 from assets.models.segment import CutOffs
 from assets.models.spread import spread
-from assets.models.store import MODELS, TRAINING, Training, latest_training, trainings, write_lines
+from assets.models.store import MODELS, TRAINING, UNKNOWN, Training, latest_training, trainings, write_lines
 from assets.models.tasks import fleet_task, training_tasks
 from assets.models.worker import Plan, train_bucket
 from assets.raw.recipe import Recipe
@@ -43,8 +43,11 @@ def train_fleet(
     *,
     anew: bool = False,
     failures: Failures | None = None,
+    configuration: str = UNKNOWN,
 ) -> tuple[Training, bool]:
     """Trains the named segments (all by default) and commits what came of each; gives the training and if it is new.
+
+    `configuration` is the digest of the settings in force, for the record.
 
     A training of all segments that was committed before for the same rows, recipe and code is not repeated, and no
     segment is fitted again whose rows, parameters and code are those of a model in the lake, unless `anew`.
@@ -69,6 +72,7 @@ def train_fleet(
         **_record(identity, digest, features, recipe, segments, lines),
         "fleet_model": fleet,
         "serves_unproven": serves_unproven(lines, recipe.metric),
+        "configuration_digest": configuration,
         "seconds": clock.seconds,
     }
     _commit(lake, identity, record, lines)
@@ -162,9 +166,14 @@ def _record(
         "training": identity,
         "digest": digest,
         "recipe": recipe.model_dump(),
+        "recipe_digest": recipe.digest,
+        "code_version": CODE_VERSION,
         "features_version": features.version,
         "features_digest": features.digest,
+        "features_code_version": features.record.get("code_version", UNKNOWN),
         "raw_version": features.record["raw_version"],
+        "raw_digest": features.record["raw_digest"],
+        "last_label": features.profile.timeline.last_label.isoformat() if features.profile.timeline else None,
         "segments": sorted(segments) if segments is not None else None,
         "trained_through": features.profile.last_period,
         "counts": statuses,

@@ -5,15 +5,18 @@ from typing import TYPE_CHECKING, Any
 from dagster import (
     AssetExecutionContext,
     AssetsDefinition,
+    Config,
     DataVersion,
     MaterializeResult,
     MetadataValue,
     asset,
 )
+from pydantic import Field
 
 from assets.presentation import column_schema, mistakes_explained, plot, previous_metadata, table
-from assets.raw.ingest import RAW, Snapshot, ingest, read_snapshot
+from assets.raw.ingest import Snapshot, ingest
 from assets.raw.profile import Profile
+from assets.raw.snapshot import RAW, read_snapshot
 from assets.raw.summary import (
     emptiest_segments,
     label_counts,
@@ -21,6 +24,7 @@ from assets.raw.summary import (
     label_plot,
     label_quantiles,
     segment_count,
+    snapshots,
 )
 from resources.lake import Lake
 from resources.settings import Settings
@@ -28,6 +32,14 @@ from resources.spark import Spark
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+
+class SnapshotConfig(Config):
+    """Which snapshot a run works on."""
+
+    snapshot: int | None = Field(
+        None, description="An earlier snapshot to go back to; the source is not looked at. Absent: what it holds now."
+    )
 
 
 def raw_asset(settings: Settings) -> AssetsDefinition:
@@ -42,10 +54,10 @@ def raw_asset(settings: Settings) -> AssetsDefinition:
         kinds={settings.source.format or "table", "spark", "deltalake"},
         tags={"stage": "data"},
     )
-    def raw(context: AssetExecutionContext, lake: Lake, spark: Spark) -> MaterializeResult:
+    def raw(context: AssetExecutionContext, config: SnapshotConfig, lake: Lake, spark: Spark) -> MaterializeResult:
         with mistakes_explained():
-            snapshot = ingest(lake, spark, settings)
-        said = "new snapshot" if snapshot.is_new else "nothing new: the source holds the last snapshot's bytes"
+            snapshot = ingest(lake, spark, settings, config.snapshot)
+        said = "new snapshot" if snapshot.is_new else "nothing new: a snapshot of these bytes was there"
         context.log.info(f"raw: {snapshot.rows:,} rows, {said} (version {snapshot.version})")
         seen = None if snapshot.is_new else previous_metadata(context, context.asset_key, snapshot.digest)
         metadata = seen or _metadata(lake, spark, settings, snapshot)
@@ -56,12 +68,14 @@ def raw_asset(settings: Settings) -> AssetsDefinition:
 
 def _metadata(lake: Lake, spark: Spark, settings: Settings, snapshot: Snapshot) -> dict[str, Any]:
     frame, profile = read_snapshot(spark, lake.table(RAW), settings), snapshot.profile
-    schema = lake.table(RAW).schema(snapshot.version)
+    schema, record = lake.table(RAW).schema(snapshot.version), lake.table(RAW).record()
     return {
         "dagster/row_count": snapshot.rows,
         "segments": segment_count(frame, settings, profile),
         "files": snapshot.files,
+        "new files": record.get("new_files", snapshot.files),
         "snapshot": snapshot.version,
+        "snapshots": table(snapshots(lake)),
         **_of_time(profile),
         "dagster/column_schema": column_schema(schema),
         "dagster/uri": MetadataValue.path(lake.table(RAW).uri),

@@ -58,6 +58,12 @@ class Calendar:
         grid = self.times(times[0], times[-1])
         return self.period_of(grid[0]) + np.searchsorted(nanoseconds(grid), nanoseconds(times))
 
+    def periods_since(self, then: pd.Timestamp, now: pd.Timestamp) -> int:
+        """Whole periods from a grid time to a later time."""
+        if self.unit:
+            return max(0, (now.value - then.value) // self.unit)
+        return max(0, len(self.times(then, now)) - 1)
+
     def period_of(self, time: pd.Timestamp) -> int:
         """Number of the grid time, counted from 1970, so that it does not move when rows are added."""
         if self.unit:

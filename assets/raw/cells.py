@@ -15,6 +15,11 @@ def is_number(type_: str) -> bool:
     return type_.split("(", maxsplit=1)[0] in NUMERIC
 
 
+def is_float(type_: str) -> bool:
+    """Whether a column of a Spark type can hold NaN."""
+    return type_ in ("float", "double")
+
+
 def filled(column: str) -> str:
     """Spark SQL for a text cell without the blanks around it; null where nothing else is in it."""
     return f"nullif(trim({quoted(column)}), '')"

@@ -1,27 +1,37 @@
-"""From the source to one immutable snapshot, and to what the snapshot is like."""
+"""From the source to one immutable snapshot: what arrived is read once, what is there already is kept."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from assets.raw.parse import column_kinds
-from assets.raw.profile import Profile, moments_of, profile_of
-from assets.raw.recipe import Recipe, recipe_of, too_long
-from assets.raw.segment_facts import mixed_frequencies, segment_facts, untrainable
-from assets.raw.source import find_files, read_source, source_digest, unreadable
-from assets.raw.timeless import inspect_without_time
-from resources.lake import Lake, Table
+from assets.raw.inspect import inspect, snapshot_profile, write_profile
+from assets.raw.manifest import Manifest, following, read_manifest, write_manifest
+from assets.raw.profile import Profile
+from assets.raw.read import read_source, under_own_names, unreadable
+from assets.raw.snapshot import RAW, read_files
+from assets.raw.source import (
+    ARRIVED,
+    FILE,
+    PART,
+    SourceFiles,
+    contents_of,
+    find_files,
+    reader_digest,
+    refuse_growing,
+    refuse_undecodable,
+)
+from resources.lake import Lake, staged_files
 from resources.problems import InputError, Problem
+from resources.pruned import pruned, refuse_pruned
 from resources.settings import Settings
-from resources.spark import Spark, literal_path, spark_errors
+from resources.spark import Spark, spark_errors
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
-RAW = "raw"
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
 
 
 @dataclass(frozen=True)
@@ -36,108 +46,195 @@ class Snapshot:
     profile: Profile
 
 
-def ingest(lake: Lake, spark: Spark, settings: Settings) -> Snapshot:
-    """Commits what the source holds as a snapshot, unless the last one holds the same.
+def ingest(lake: Lake, spark: Spark, settings: Settings, snapshot: int | None = None) -> Snapshot:
+    """Commits what the source holds as a snapshot, unless the last one holds the same; reads only files that are new.
+
+    Rows of a file that changed or is gone are not in the new snapshot; earlier ones stay as they were. With `snapshot`
+    the source is not looked at: that earlier snapshot becomes the newest one again.
 
     Raises:
-        InputError: source or configuration unusable as a whole; nothing was written.
+        InputError: source or configuration unusable as a whole, or no such snapshot; nothing was written.
     """
     table = lake.table(RAW)
-    record = table.record()
-    _refuse_other_fleet(record, settings)
+    _refuse_other_fleet(table.record(), settings)
+    if snapshot is not None:
+        return _restored(lake, spark, settings, snapshot)
     files = find_files(settings)
-    digest = source_digest(files, settings)
-    if record.get("digest") != digest:
-        return _commit_snapshot(lake, spark, settings, digest)
-    version = table.version() or 0
+    base = newest_ingested(lake)
+    last = read_manifest(lake, table.record(base).get("digest")) if base is not None else None
+    manifest, new = following(last, reader_digest(files, settings), contents_of(files))
+    known = {record.get("digest"): version for version, record in reversed(_readable(lake).items())}
+    if manifest.digest == table.record().get("digest"):
+        return _current(lake, spark, settings)
+    if manifest.digest in known:
+        return _restored(lake, spark, settings, known[manifest.digest])
+    if last is not None and base is not None and base != table.version():
+        table.restore(base, table.record(base))
+    return _commit_snapshot(lake, spark, settings, files, _Change(last, manifest, new))
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What a new snapshot is made of: the last manifest, the new one, and the files to read."""
+
+    last: Manifest | None
+    manifest: Manifest
+    new: Sequence[str]
+
+    @property
+    def everything(self) -> _Change:
+        """The same, with every file read."""
+        return replace(self, new=sorted(self.manifest.files))
+
+    @property
+    def kept(self) -> list[str]:
+        """Files whose rows stay as they are."""
+        return sorted(set(self.manifest.files) - set(self.new))
+
+    @property
+    def replaced_parts(self) -> list[str]:
+        """Parts of the raw table that the new snapshot has no more."""
+        gone = [path for path in self.last.files if path not in self.kept] if self.last else []
+        return self.last.parts(gone) if self.last else []
+
+
+def newest_ingested(lake: Lake) -> int | None:
+    """The newest snapshot that was read from the source, not brought back: what arrives next is added to it."""
+    records = lake.table(RAW).records()
+    return next((version for version, record in records.items() if "restored" not in record), None)
+
+
+def _readable(lake: Lake) -> dict[int, dict[str, Any]]:
+    """The records of the snapshots that were not pruned, newest first."""
+    gone = pruned(lake, RAW)
+    return {version: record for version, record in lake.table(RAW).records().items() if str(version) not in gone}
+
+
+def _current(lake: Lake, spark: Spark, settings: Settings, is_new: bool = False) -> Snapshot:
+    table = lake.table(RAW)
+    record, version = table.record(), table.version() or 0
     profile = snapshot_profile(lake, spark, settings)
-    return Snapshot(version, digest, record["rows"], record["files"], False, profile)
+    return Snapshot(version, record["digest"], record["rows"], record["files"], is_new, profile)
 
 
-def _commit_snapshot(lake: Lake, spark: Spark, settings: Settings, digest: str) -> Snapshot:
-    from pyspark.sql.pandas.types import to_arrow_schema
+def _restored(lake: Lake, spark: Spark, settings: Settings, version: int) -> Snapshot:
+    table = lake.table(RAW)
+    refuse_pruned(lake, RAW, str(version), "--snapshot")
+    records = _readable(lake)
+    if version not in records:
+        known = ", ".join(map(str, sorted(records))) or "none yet"
+        raise InputError([Problem("--snapshot", f"there is no snapshot {version}", f"known: {known}")])
+    if records[version]["digest"] != table.record()["digest"]:
+        table.restore(version, {**records[version], "restored": version})
+    return _current(lake, spark, settings)
 
-    files, table = find_files(settings), lake.table(RAW)
-    frame = read_source(spark.session(), files, settings)
+
+def _commit_snapshot(lake: Lake, spark: Spark, settings: Settings, files: SourceFiles, change: _Change) -> Snapshot:
+    table, session = lake.table(RAW), spark.session()
+    part_of = _parts(session, files, change)
+    same_reader = change.last is not None and change.last.reader == change.manifest.reader
+    before = table.schema() if same_reader else None
+    fresh = _fresh_rows(session, files, settings, change, before)
+    if before is not None and change.kept and _retyped(fresh, before):
+        change = change.everything
+        fresh = _fresh_rows(session, files, settings, change, before)
+    schema = _schema_of(fresh, before if change.kept else None)
     with table.staging() as staging:
         try:
-            frame.write.parquet(staging.uri)
+            _write(fresh, staging.uri, part_of, change)
         except spark_errors() as error:
             raise unreadable(settings, error) from None
-        staged = spark.session().read.schema(frame.schema).parquet(literal_path(staging.uri))
-        profile, _ = inspect(staged, settings)
-        record = {"digest": digest, "fleet": settings.name, "rows": profile.rows, "files": len(files.paths)}
-        version = table.commit(staging, to_arrow_schema(frame.schema, timezone="UTC"), record)
-    lake.write_file(_profile_file(digest, settings), profile.to_json().encode())
-    return Snapshot(version, digest, profile.rows, len(files.paths), True, profile)
+        refuse_growing(files)
+        kept = table.files(where=[(PART, "in", change.manifest.parts(change.kept))]) if change.kept else []
+        staged = [f"{staging.uri}/{file}" for file in staged_files(staging)]
+        whole = read_files(spark, schema, [*kept, *staged])
+        profile, _ = inspect(under_own_names(whole, settings.contract), settings)
+        manifest = _with_parts(change, part_of)
+        write_manifest(lake, manifest)
+        record = {"digest": manifest.digest, "fleet": settings.name, "rows": profile.rows, "files": len(manifest.files)}
+        record["new_files"], record["arrival"] = len(change.new), max(f.arrived for f in manifest.files.values())
+        replacing = change.replaced_parts if change.kept else None
+        version = table.commit(staging, schema, record, partition_by=[PART], replacing=replacing)
+    write_profile(lake, settings, manifest.digest, profile)
+    return Snapshot(version, manifest.digest, profile.rows, len(manifest.files), True, profile)
 
 
-def inspect(raw: DataFrame, settings: Settings) -> tuple[Profile, Recipe]:
-    """Profile and recipe of raw rows.
-
-    Raises:
-        InputError: nothing could be trained from them; every reason is listed.
-    """
-    kinds = column_kinds(raw, settings)
-    if settings.time is None:
-        return inspect_without_time(raw, settings, kinds)
-    moments = moments_of(raw, settings, kinds).persist()
-    try:
-        profile = profile_of(moments, settings, kinds, dict(raw.dtypes)[settings.time])
-        recipe = recipe_of(settings, profile)
-        facts = segment_facts(moments, profile.times, recipe)
-    finally:
-        moments.unpersist()
-    problems = (
-        mixed_frequencies(facts, profile.times)
-        or too_long(recipe, profile.times)
-        or untrainable(facts.segments, facts.trainable, recipe)
-    )
-    if problems:
-        raise InputError(problems)
-    return profile, recipe
+def _fresh_rows(
+    session: SparkSession, files: SourceFiles, settings: Settings, change: _Change, before: pa.Schema | None
+) -> DataFrame:
+    new = set(change.new)
+    chosen = [n for n, path in enumerate(files.paths) if path[len(files.root) :] in new]
+    if not chosen:
+        return _no_rows(session, before)
+    paths, stamps = tuple(files.paths[n] for n in chosen), tuple(files.stamps[n] for n in chosen)
+    fresh = replace(files, paths=paths, stamps=stamps)
+    refuse_undecodable(fresh, settings)
+    return read_source(session, fresh, settings, before=before)
 
 
-def snapshot_profile(lake: Lake, spark: Spark, settings: Settings) -> Profile:
-    """The profile of the last snapshot for these columns, from the lake or made again.
-
-    Raises:
-        InputError: the snapshot cannot serve these columns.
-        FileNotFoundError: nothing was ingested yet.
-    """
-    table = lake.table(RAW)
-    digest = table.record().get("digest")
-    if digest is None:
-        raise FileNotFoundError("nothing was ingested yet: run the weekly cycle first")
-    file = _profile_file(digest, settings)
-    if known := lake.read_file(file):
-        return Profile.from_json(known)
-    profile, _ = inspect(read_snapshot(spark, table, settings), settings)
-    lake.write_file(file, profile.to_json().encode())
-    return profile
+def _no_rows(session: SparkSession, before: pa.Schema | None) -> DataFrame:
+    """The frame of a change that only takes files away."""
+    assert before is not None, "a source without files is refused"
+    return session.createDataFrame([], _spark_schema(before)).drop(PART, ARRIVED)
 
 
-def read_snapshot(spark: Spark, table: Table, settings: Settings, version: int | None = None) -> DataFrame:
-    """The rows of a snapshot (the last by default) as a Spark frame.
+def _parts(session: SparkSession, files: SourceFiles, change: _Change) -> dict[str, tuple[str, str]]:
+    """For each file its `__file`, as Spark names it, and the part of the raw table that is to hold its rows."""
+    jvm_path = session._jvm.org.apache.hadoop.fs.Path
+    scheme = files.given.partition("://")[0] + "://" if "://" in files.given else ""
+    found = {}
+    for path in files.paths:
+        relative = path[len(files.root) :]
+        shown = jvm_path(scheme + path).toUri().toString()
+        named = shown if "://" in shown or shown.startswith("file:") else f"file:{shown}"
+        arrived = change.manifest.files[relative].arrived
+        found[relative] = named, hashlib.sha256(f"{arrived} {relative}".encode()).hexdigest()[:16]
+    return found
 
-    Raises:
-        InputError: it lacks columns that `fleet.yaml` names.
-    """
-    from assets.raw.source import LINEAGE, missing_columns
 
-    frame = spark.session().read.parquet(*map(literal_path, table.files(version)))
-    problems = missing_columns([c for c in frame.columns if c not in LINEAGE], settings, settings.columns)
-    if problems:
-        raise InputError(problems)
-    return frame
+def _with_parts(change: _Change, part_of: dict[str, tuple[str, str]]) -> Manifest:
+    fresh = {p: change.manifest.files[p].model_copy(update={"part": part_of[p][1]}) for p in change.new}
+    return change.manifest.model_copy(update={"files": {**change.manifest.files, **fresh}})
 
 
-def _profile_file(digest: str, settings: Settings) -> str:
-    roles = settings.model_dump(
-        exclude={"name", "schedule", "mlflow", "lake", "owner", "model", "fleet_model", "failures"}
-    )
-    text = json.dumps([digest, roles], sort_keys=True)
-    return f"profiles/{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+def _write(fresh: DataFrame, uri: str, part_of: dict[str, tuple[str, str]], change: _Change) -> None:
+    """Writes new rows, those of each file in a part of its own, so that a later change of the file replaces them."""
+    from pyspark.sql import functions as F
+
+    arrivals = {change.manifest.files[path].arrived for path in change.new}
+    if len(change.new) == 1:
+        (path,), (arrived,) = change.new, arrivals
+        fresh.withColumn(ARRIVED, F.lit(arrived)).write.parquet(f"{uri}/{PART}={part_of[path][1]}")
+    elif change.new:
+        rows = [(*part_of[path], change.manifest.files[path].arrived) for path in change.new]
+        parts = fresh.sparkSession.createDataFrame(rows, f"{FILE} string, {PART} string, {ARRIVED} int")
+        unknown = F.raise_error(F.concat(F.lit("rows of a file that was not listed: "), F.col(FILE)))
+        placed = fresh.join(F.broadcast(parts), FILE, "left")
+        placed.withColumn(PART, F.coalesce(PART, unknown)).write.partitionBy(PART).parquet(uri)
+
+
+def _schema_of(fresh: DataFrame, before: pa.Schema | None) -> pa.Schema:
+    """Columns of the new snapshot: those of the last one first, then those that are new."""
+    import pyarrow as pa
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    found = [pa.field(field.name, field.type) for field in to_arrow_schema(fresh.schema, timezone="UTC")]
+    found += [pa.field(ARRIVED, pa.int32()), pa.field(PART, pa.string())]
+    known = list(before) if before is not None else []
+    names = {field.name for field in known}
+    return pa.schema([*known, *(field for field in found if field.name not in names)])
+
+
+def _spark_schema(schema: pa.Schema) -> Any:
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    return from_arrow_schema(schema)
+
+
+def _retyped(fresh: DataFrame, before: pa.Schema) -> bool:
+    """Whether a column of new rows has another type than in the last snapshot, so that the two do not lie together."""
+    types = {field.name: field.dataType for field in _spark_schema(before)}
+    return any(types.get(field.name, field.dataType) != field.dataType for field in fresh.schema)
 
 
 def _refuse_other_fleet(record: dict[str, object], settings: Settings) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from assets.partitions import key_expression
 from assets.raw.calendar import FIRST_SENSIBLE, LAST_SENSIBLE, Calendar, nanoseconds
 from assets.raw.cells import boolean_in, filled, is_number, number_in
-from assets.raw.source import CORRUPT, FILE, LINEAGE, ROW
+from assets.raw.rules import AS_READ, broken, rules_of, typed_view
+from assets.raw.source import ARRIVED, CORRUPT, FILE, LINEAGE, ROW
 from resources.problems import InputError, Problem
 from resources.settings import Settings
 from resources.spark import quoted, spark_errors
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["number", "boolean", "text"]
 KEY, TIME, PERIOD, REASONS, SOURCE = "__segment", "__time", "__period", "__reasons", "__source"
+REFUSING, NOTED = "__refusing", "__noted"
 UNKEYED = ("array", "map", "struct", "variant", "binary")
 TIMES = ("timestamp", "timestamp_ntz", "date")
 
@@ -41,7 +43,10 @@ def column_kinds(raw: DataFrame, settings: Settings) -> dict[str, Kind]:
         raise InputError(problems)
     kinds: dict[str, Kind] = {}
     for column in used:
-        if column in counts:
+        declared = settings.contract.columns.get(column)
+        if declared and declared.type and declared.type != "time":
+            kinds[column] = declared.type
+        elif column in counts:
             kinds[column] = _kind_of_text(counts[column])
         else:
             kinds[column] = "boolean" if types[column] == "boolean" else "number"
@@ -155,29 +160,53 @@ def parse_rows(raw: DataFrame, settings: Settings, kinds: dict[str, Kind]) -> Da
 
     Gives: the segment columns as they came; `__segment` (partition key), `__time` (UTC, without zone; of a table with
     time), the label and features (numbers as double with NaN as null, text as text), `__reasons` (array of text, empty
-    for a good row), `__source` (the whole raw row), `__file`, `__row`.
+    for a good row), `__noted` (rules that the row breaks and may), `__source` (the whole raw row), `__arrived`,
+    `__file`, `__row`.
     """
     from pyspark.sql import functions as F
 
     types = dict(raw.dtypes)
+    ruled = _with_broken_rules(raw, settings, kinds)
     values = {column: _value(column, kinds[column], types[column]) for column in kinds}
     whole = F.struct(*[F.col(quoted(column)) for column in raw.columns if column not in LINEAGE])
-    return raw.select(
+    arrived = F.col(ARRIVED) if ARRIVED in types else F.lit(1)
+    return ruled.select(
         whole.alias(SOURCE),
+        arrived.alias(ARRIVED),
         FILE,
         ROW,
         *[F.col(quoted(column)) for column in settings.segment],
         F.expr(key_expression(settings.segment)).alias(KEY),
         *[F.expr(_time(column, settings, types)).alias(TIME) for column in settings.time_columns],
         *[F.expr(f"nanvl({value}, null)" if kinds[c] != "text" else value).alias(c) for c, value in values.items()],
-        F.expr(f"array_compact(array({', '.join(_reasons(settings, kinds, types))}))").alias(REASONS),
+        F.expr(f"concat(array_compact(array({', '.join(_reasons(settings, kinds, types))})), {REFUSING})").alias(
+            REASONS
+        ),
+        NOTED,
     )
+
+
+def _with_broken_rules(raw: DataFrame, settings: Settings, kinds: dict[str, Kind]) -> DataFrame:
+    """Raw rows with the names of the contract's rules that each breaks: those that refuse it, and the others."""
+    rules = rules_of(settings)
+    if not rules:
+        none = broken([], [])
+        return raw.withColumns({REFUSING: none, NOTED: none})
+    view = rule_view(raw, settings, kinds)
+    broken_by = {REFUSING: broken(rules, ["drop"]), NOTED: broken(rules, ["warn", "fail"])}
+    return view.select(f"{AS_READ}.*", *[names.alias(column) for column, names in broken_by.items()])
+
+
+def rule_view(raw: DataFrame, settings: Settings, kinds: dict[str, Kind]) -> DataFrame:
+    """Raw rows as the contract's rules see them."""
+    time = {column: _time(column, settings, dict(raw.dtypes)) for column in settings.time_columns}
+    return typed_view(raw, settings, kinds, time)
 
 
 def _value(column: str, kind: Kind, type_: str) -> str:
     name = quoted(column)
     if kind == "text":
-        return f"nullif({name}, '')"
+        return f"nullif(cast({name} as string), '')"
     if type_ == "string":
         return boolean_in(filled(column)) if kind == "boolean" else number_in(filled(column))
     return f"cast({name} as double)"
@@ -190,6 +219,7 @@ def _time(column: str, settings: Settings, types: dict[str, str]) -> str:
 
 def _reasons(settings: Settings, kinds: dict[str, Kind], types: dict[str, str]) -> list[str]:
     found = [f"if({CORRUPT} is not null, 'malformed', null)"]
+    ruled = {name for name, column in settings.contract.columns.items() if column.type} - {settings.label}
 
     def when(condition: str, reason: str) -> None:
         escaped = reason.replace("\\", "\\\\").replace("'", "\\'")
@@ -212,7 +242,7 @@ def _reasons(settings: Settings, kinds: dict[str, Kind], types: dict[str, str]) 
         if kind == "text":
             continue
         value = _value(column, kind, types[column])
-        if types[column] == "string":
+        if types[column] == "string" and column not in ruled:
             when(f"{filled(column)} is not null and {value} is null", f"unparsable:{column}")
         when(f"abs({value}) = double('infinity')", f"infinite:{column}")
     return found

@@ -1,30 +1,26 @@
-"""The user's table as it came: which files, what they contain, read by Spark row by row with provenance."""
+"""The files of the user's table: which there are, in what format, with which bytes."""
 
 from __future__ import annotations
 
-import difflib
+import codecs
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from typing import TYPE_CHECKING
 
 from resources.files import filesystem, is_hidden
 from resources.problems import InputError, Problem
-from resources.settings import Settings, is_local
-from resources.spark import literal_path, quoted, spark_errors
+from resources.settings import Settings
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from pyspark.sql import DataFrame, DataFrameReader, SparkSession
+    import pyarrow.fs as pafs
 
-FILE, ROW, CORRUPT = "__file", "__row", "__corrupt"
-LINEAGE = (FILE, ROW, CORRUPT)
+FILE, ROW, CORRUPT, ARRIVED, PART = "__file", "__row", "__corrupt", "__arrived", "fleet_part"
+LINEAGE = (FILE, ROW, CORRUPT, ARRIVED, PART)
 RESERVED = (
-    *LINEAGE, "__segment", "__time", "__period", "__reasons", "__reason", "__source", "__assumed", "__micros",
-    "__hash", "__at", "__why", "__brought", "__built", "fleet_bucket",
+    *LINEAGE, "__refusing", "__noted", "__as_read", "__segment", "__time", "__period", "__reasons", "__reason",
+    "__source", "__assumed", "__micros", "__hash", "__at", "__why", "__brought", "__built", "fleet_bucket",
 )  # fmt: skip
 PARSED_BY_US = ("timestampFormat", "dateFormat")  # cells reach us as text: see parse.py
 SUFFIXES = {
@@ -36,16 +32,23 @@ TEXT_DEFAULTS: dict[str, dict[str, str]] = {
     "csv": {"header": "true", "multiLine": "true", "quote": '"', "escape": '"', "enforceSchema": "false"},
     "json": {"primitivesAsString": "true"},
 }
-PROVENANCE_CHUNK = 1 << 22
+READ_AT_ONCE = 1 << 22
+UNFINISHED = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".inprogress")
 
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """The files of a source, in reading order, and the format they are in."""
+    """The files of a source, in reading order, and the format they are in.
+
+    `root` is the folder that their paths begin with, `given` what `fleet.yaml` names, `stamps` the size and time of
+    change (nanoseconds) of each when they were listed.
+    """
 
     paths: tuple[str, ...]
     format: str
     root: str
+    given: str
+    stamps: tuple[tuple[int, int | None], ...] = ()
 
     @property
     def hive_partitioned(self) -> bool:
@@ -63,6 +66,8 @@ def find_files(settings: Settings) -> SourceFiles:
     from fsspec.implementations.arrow import ArrowFSWrapper
 
     where, given = "fleet.yaml source.path", settings.source.path
+    if settings.source.format == "delta":
+        return _delta_files(given)
     try:
         system, root = filesystem(given)
         info = system.get_file_info(root)
@@ -81,7 +86,46 @@ def find_files(settings: Settings) -> SourceFiles:
         ) from None
     if not paths:
         raise InputError([Problem(where, f"no file at {given}", "name an existing file, folder or glob")])
-    return SourceFiles(tuple(sorted(paths)), _format(settings, paths), root)
+    paths = sorted(path for path in paths if not path.lower().endswith(UNFINISHED)) or paths
+    return SourceFiles(tuple(paths), _format(settings, paths), root, given, _stamps(system, paths))
+
+
+def _delta_files(given: str) -> SourceFiles:
+    """The files of a Delta table's newest version."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    where, remedy = "fleet.yaml source.path", "name the root folder of a Delta table, or set source.format"
+    try:
+        table = DeltaTable(given)
+        uris = table.file_uris()
+    except (DeltaError, OSError) as error:
+        raise InputError([Problem(where, f"{given} is no Delta table ({error})", remedy)]) from None
+    if not uris:
+        raise InputError([Problem(where, f"the Delta table {given} has no files", "give a table with rows")])
+    system, root = filesystem(given)
+    paths = sorted(
+        root.rstrip("/") + uri.removeprefix(table.table_uri.removeprefix("file://").rstrip("/")) for uri in uris
+    )
+    return SourceFiles(tuple(paths), "delta", root, given, _stamps(system, paths))
+
+
+def _stamps(system: pafs.FileSystem, paths: list[str]) -> tuple[tuple[int, int | None], ...]:
+    return tuple((info.size, info.mtime_ns) for info in system.get_file_info(paths))
+
+
+def refuse_growing(files: SourceFiles) -> None:
+    """Looks whether files changed since they were listed.
+
+    Raises:
+        InputError: some did; all are listed.
+    """
+    system, _ = filesystem(files.given)
+    now = _stamps(system, list(files.paths))
+    changed = [path for path, then, stamp in zip(files.paths, files.stamps, now, strict=True) if then != stamp]
+    if changed:
+        what, remedy = "changed while it was read: it is still being written", "run again when it is whole"
+        raise InputError([Problem(path, what, remedy) for path in changed])
 
 
 def _format(settings: Settings, paths: list[str]) -> str:
@@ -103,171 +147,76 @@ def _ending(path: str) -> str:
     return path.rsplit("/", 1)[-1].lower().removesuffix(".gz").rsplit(".", 1)[-1]
 
 
-def source_digest(files: SourceFiles, settings: Settings) -> str:
-    """SHA-256 over the files' names and bytes and the reader options: the content's version."""
-    system, _ = filesystem(settings.source.path)
-    digest = hashlib.sha256(json.dumps([files.format, settings.source.options], sort_keys=True).encode())
-    for path in files.paths:
-        digest.update(f"\0{path[len(files.root) :]}\0".encode())
-        with system.open_input_stream(path, compression=None) as stream:
-            while chunk := stream.read(PROVENANCE_CHUNK):
-                digest.update(chunk)
+def contents_of(files: SourceFiles) -> dict[str, str]:
+    """SHA-256 of the bytes of each file, by its path under the source's root."""
+    return {path[len(files.root) :]: _sha256(path, files.given) for path in files.paths}
+
+
+def _sha256(path: str, given: str) -> str:
+    system, _ = filesystem(given)
+    digest = hashlib.sha256()
+    with system.open_input_stream(path, compression=None) as stream:
+        while chunk := stream.read(READ_AT_ONCE):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
-def read_source(
-    spark: SparkSession, files: SourceFiles, settings: Settings, needed: Sequence[str] | None = None
-) -> DataFrame:
-    """The source's rows unchanged (text formats as text) with `__file`, `__row` and `__corrupt`.
-
-    `__row` orders the rows of a file as they stand in it; `__corrupt` holds a line that could not be read. `needed` are
-    the columns that must be there, by default all that `fleet.yaml` names.
+def refuse_undecodable(files: SourceFiles, settings: Settings) -> None:
+    """Looks whether text files are in the encoding that they are read in; Spark would put U+FFFD without a word.
 
     Raises:
-        InputError: unreadable or empty files, or needed columns that the table lacks.
+        InputError: some are not; the first such line of each is named.
     """
-    from pyspark.sql import functions as F
-
-    needed = settings.columns if needed is None else needed
-    nanoseconds = _nanosecond_columns(files, settings, needed) if files.format == "parquet" else {}
-    reader = spark.read.options(**_options(files, settings))
+    if files.format not in ("csv", "json"):
+        return
+    options = text_options(files, settings)
+    encoding = options.get("encoding", options.get("charset", "utf-8"))
     try:
-        frame = _load(reader, files, settings)
-    except spark_errors() as error:
-        raise unreadable(settings, error) from None
-    columns = [column for column in frame.columns if column not in LINEAGE]
-    problems = [*missing_columns(columns, settings, needed), *_reserved(frame.columns, files.format)]
-    if problems:
-        raise InputError(problems)
-    row = "_metadata.row_index" if files.format == "parquet" else "monotonically_increasing_id()"
-    corrupt = F.col(CORRUPT) if CORRUPT in frame.columns else F.lit(None).cast("string")
-    return frame.select(
-        *[F.expr(nanoseconds.get(column, quoted(column))).alias(column) for column in columns],
-        F.expr("_metadata.file_path").alias(FILE),
-        F.expr(row).alias(ROW),
-        corrupt.alias(CORRUPT),
-    )
+        found = [(path, line) for path in files.paths if (line := _undecodable_line(path, files.given, encoding))]
+    except OSError as error:
+        what = f"cannot be read ({error})"
+        raise InputError([Problem(files.given, what, "replace the file, or see source.options")]) from None
+    if found:
+        remedy = "write what it is in as source.options.encoding, such as windows-1252, or mend the line"
+        raise InputError([Problem(f"{path} line {line}", f"is not {encoding}", remedy) for path, line in found])
 
 
-def _options(files: SourceFiles, settings: Settings) -> dict[str, str]:
+def _undecodable_line(path: str, given: str, encoding: str) -> int | None:
+    """Number of the first line that is not in the encoding, None if all are."""
+    system, _ = filesystem(given)
+    try:
+        decoder, lines = codecs.getincrementaldecoder(encoding)(), 1
+    except LookupError:
+        raise InputError(
+            [
+                Problem(
+                    "fleet.yaml source.options.encoding",
+                    f"{encoding!r} is no encoding",
+                    "write one such as windows-1252",
+                )
+            ]
+        ) from None
+    with system.open_input_stream(path, compression="detect") as stream:
+        while chunk := stream.read(READ_AT_ONCE):
+            try:
+                lines += decoder.decode(chunk).count("\n")
+            except UnicodeDecodeError as error:
+                return lines + error.object[: error.start].decode(encoding, errors="ignore").count("\n")
+    return None
+
+
+def reader_digest(files: SourceFiles, settings: Settings) -> str:
+    """What shapes a snapshot beside the bytes: format, column names and reader options."""
+    shaping = [files.format, settings.source.columns, settings.source.options]
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def text_options(files: SourceFiles, settings: Settings) -> dict[str, str]:
+    """The options that Spark's reader of text gets: the user's, over the defaults of the format."""
     given = {key: str(value) for key, value in settings.source.options.items() if key not in PARSED_BY_US}
     defaults = dict(TEXT_DEFAULTS.get(files.format, {}))
     if files.format == "csv" and "delimiter" not in given and all(".tsv" in path.lower() for path in files.paths):
         defaults["sep"] = "\t"
+    if settings.source.columns and "header" not in given:
+        defaults["header"] = "false"
     return {**defaults, **given}
-
-
-def _load(reader: DataFrameReader, files: SourceFiles, settings: Settings) -> DataFrame:
-    from pyspark.sql.types import StringType, StructField, StructType
-
-    scheme = "" if is_local(settings.source.path) else settings.source.path.partition("://")[0] + "://"
-    paths = [scheme + literal_path(path) for path in files.paths]
-    if files.hive_partitioned:
-        reader = reader.option("basePath", scheme + files.root)
-    if files.format == "parquet":
-        return reader.parquet(*paths)
-    if files.format == "json":
-        return reader.option("columnNameOfCorruptRecord", CORRUPT).json(paths)
-    options = _options(files, settings)
-    # to learn the names of several lines Spark would take the paths for patterns a second time
-    one_line = "false" if any(literal_path(path) != path for path in files.paths) else options["multiLine"]
-    names = reader.option("multiLine", one_line).csv(paths).columns
-    schema = StructType([StructField(name, StringType()) for name in [*names, CORRUPT]])
-    reader = reader.schema(schema).options(multiLine=options["multiLine"], columnNameOfCorruptRecord=CORRUPT)
-    return reader.csv(paths)
-
-
-def _nanosecond_columns(files: SourceFiles, settings: Settings, needed: Sequence[str]) -> dict[str, str]:
-    """SQL that turns columns of nanoseconds, which Spark reads as integers, back into times.
-
-    Raises:
-        InputError: files that are not Parquet, or lack needed columns that others have.
-    """
-    import pyarrow as pa
-
-    schemas = _parquet_schemas(files, settings)
-    known = {name for schema in schemas.values() for name in schema.names}
-    problems = [
-        Problem(path, f"the file has no column {column!r}, which others have", _nearest(column, schema.names))
-        for path, schema in schemas.items()
-        for column in needed
-        if column in known and column not in schema.names
-    ]
-    if problems:
-        raise InputError(problems)
-    expressions = {}
-    for field in (field for schema in schemas.values() for field in schema):
-        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
-            kind = "timestamp" if field.type.tz else "timestamp_ntz"
-            expressions[field.name] = f"cast(timestamp_micros({quoted(field.name)} div 1000) as {kind})"
-    return expressions
-
-
-def _parquet_schemas(files: SourceFiles, settings: Settings) -> dict[str, pa.Schema]:
-    import pyarrow as pa
-    from pyarrow.parquet import read_schema
-
-    system, _ = filesystem(settings.source.path)
-    schemas, problems = {}, []
-    for path in files.paths:
-        try:
-            with system.open_input_file(path) as file:
-                schemas[path] = read_schema(file)
-        except (pa.ArrowException, OSError) as error:
-            what = f"is not readable as Parquet ({str(error).splitlines()[0]})"
-            problems.append(Problem(path, what, "replace the file, or set source.format"))
-    if problems:
-        raise InputError(problems)
-    return schemas
-
-
-def missing_columns(columns: list[str], settings: Settings, needed: Sequence[str]) -> list[Problem]:
-    """A problem for each needed column that the table lacks, with the nearest name."""
-    return [
-        Problem(_role(column, settings), f"the table has no column {column!r}", _nearest(column, columns))
-        for column in needed
-        if column not in columns
-    ]
-
-
-def _nearest(column: str, columns: list[str]) -> str:
-    near = difflib.get_close_matches(column, columns, n=1, cutoff=0.6)
-    shown = ", ".join(columns[:20]) + (" ..." if len(columns) > 20 else "")
-    return f"did you mean {near[0]!r}?" if near else f"the table has: {shown}"
-
-
-def _reserved(columns: list[str], form: str) -> list[Problem]:
-    """Columns whose names we need, or that Delta Lake, which knows no case, could not tell apart."""
-    ours = () if form == "parquet" else (CORRUPT,)
-    taken = [column for column in columns if column in RESERVED and column not in ours]
-    found = [Problem("source", f"column {column!r} is a reserved name", "rename it") for column in taken]
-    first: dict[str, str] = {}
-    for column in columns:
-        other = first.setdefault(column.lower(), column)
-        if other != column:
-            what = f"columns {other!r} and {column!r} differ only in case"
-            found.append(Problem("source", what, "rename one of them: a Delta table cannot hold both"))
-    return found
-
-
-def _role(column: str, settings: Settings) -> str:
-    roles: dict[str, Any] = {
-        "segment": settings.segment,
-        "time": settings.time_columns,
-        "label": [settings.label],
-        "features.known_ahead": settings.features.known_ahead,
-        "features.past_only": settings.features.past_only,
-    }
-    return "fleet.yaml " + next((role for role, names in roles.items() if column in names), "features.known_ahead")
-
-
-def unreadable(settings: Settings, error: Exception) -> InputError:
-    """The user's view of an error that Spark raised while reading the source."""
-    said = str(error)
-    causes = re.findall(r"^(?:Caused by)?: (?:[\w.$]+: )?(.+)", said, re.MULTILINE)
-    told = [cause for cause in causes if not re.fullmatch(r"[\w.$]+", cause)]
-    reason = told[-1] if told else next((line for line in said.splitlines() if line.strip()), "")
-    file = re.search(r"file:/+(\S+\.\w+)", said)
-    where = f"/{unquote(file.group(1))}" if file else settings.source.path
-    remedy = "check source.format and source.options, and that every file is whole"
-    return InputError([Problem(where, f"cannot be read: {reason[:300]}", remedy)])

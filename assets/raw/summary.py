@@ -9,6 +9,8 @@ import pandas as pd
 from assets.presentation import BLUE, GREY, new_figure
 from assets.raw.parse import KEY, REASONS, TIME, parse_rows
 from assets.raw.profile import Profile
+from assets.raw.snapshot import RAW
+from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import quoted
 
@@ -17,9 +19,20 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 WORST = 10
+SHOWN_SNAPSHOTS = 20
 QUANTILES = (0.1, 0.5, 0.9)
 MOST_POINTS = 400
 BINS = 40
+
+
+def snapshots(lake: Lake) -> pd.DataFrame:
+    """The newest snapshots of the raw table: `snapshot`, `rows`, `files`, `new files`, `brought back from`."""
+    records = list(lake.table(RAW).records().items())[:SHOWN_SNAPSHOTS]
+    rows = [
+        (version, record.get("rows"), record.get("files"), record.get("new_files"), record.get("restored"))
+        for version, record in records
+    ]
+    return pd.DataFrame(rows, columns=["snapshot", "rows", "files", "new files", "brought back from"], dtype=object)
 
 
 def label_quantiles(raw: DataFrame, settings: Settings, profile: Profile) -> pd.DataFrame:

@@ -54,7 +54,7 @@ def next_week(made: Trained, days: int = 7, **keys: Any) -> Trained:
 def incumbent_by_hand(old: Trained, new: Trained) -> dict[str, float]:
     """|error| of the old twins on the new holdout, by good segment; with features of their recipe built from all rows."""
     from assets.features.contract import judged_rows, valid_rows
-    from assets.raw.ingest import RAW, read_snapshot
+    from assets.raw.snapshot import RAW, read_snapshot
 
     home = new.home
     settings = Settings.model_validate({**minimal(), **mixed_keys()})

@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from assets.features.contract import bucket_count, judged_rows, quarantined_rows, rows_by_reason, valid_rows
+from assets.features.contract import bucket_count, counts_of, judged_rows, quarantined_rows, valid_rows
 from assets.partitions import bucket_of, partition_key
 from assets.raw.parse import KEY, PERIOD, TIME, column_kinds
 from assets.raw.profile import Profile, Timeline
-from assets.raw.source import CORRUPT, FILE, ROW, find_files, read_source
+from assets.raw.read import read_source
+from assets.raw.source import CORRUPT, FILE, ROW, find_files
 from resources.settings import Settings
 from resources.spark import Spark
 from tests.conftest import Fleet, MakeFleet
@@ -41,7 +42,7 @@ def judge(spark: Spark, fleet: Fleet) -> tuple[list[dict[str, Any]], list[dict[s
     try:
         valid = [row.asDict() for row in valid_rows(judged).collect()]
         refused = [row.asDict() for row in quarantined_rows(judged).orderBy(FILE, ROW).collect()]
-        counted = rows_by_reason(judged)
+        counted = counts_of(judged).by_reason
     finally:
         judged.unpersist()
     assert sum(counted.values()) == raw.count()

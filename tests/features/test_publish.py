@@ -18,7 +18,8 @@ from assets.features.publish import (
     publish_features,
 )
 from assets.partitions import bucket_of, partition_key
-from assets.raw.ingest import ingest, snapshot_profile
+from assets.raw.ingest import ingest
+from assets.raw.inspect import snapshot_profile
 from assets.raw.parse import KEY, PERIOD
 from resources.settings import Settings
 from resources.spark import Spark

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assets.raw.ingest import inspect
+from assets.raw.inspect import inspect
 from assets.raw.profile import Profile
+from assets.raw.read import read_source
 from assets.raw.recipe import Recipe
-from assets.raw.source import find_files, read_source
+from assets.raw.source import find_files
 from resources.problems import InputError
 from resources.spark import Spark
 from tests.conftest import Fleet, MakeFleet, daily_sales

@@ -14,7 +14,8 @@ import pytest
 
 from assets.raw.ingest import ingest
 from assets.raw.parse import column_kinds, parse_rows
-from assets.raw.source import CORRUPT, FILE, ROW, find_files, read_source
+from assets.raw.read import read_source
+from assets.raw.source import CORRUPT, FILE, ROW, find_files
 from resources.problems import InputError
 from resources.spark import Spark
 from tests.conftest import Fleet, MakeFleet, daily_sales
@@ -202,18 +203,22 @@ def test_parquet_files_of_other_columns_or_types(spark: Spark, make_fleet: MakeF
         spark, fleet
     )
     daily_sales().astype({"sold": str}).to_parquet(fleet.folder / "data" / "b.parquet")
-    assert "cannot be read" in problems(spark, fleet)
+    assert "b.parquet: from this file on column 'sold' is text, before it was number" in problems(spark, fleet)
 
 
 def test_csv_files_with_other_headers(spark: Spark, make_fleet: MakeFleet) -> None:
     fleet = make_fleet(None, source={"path": "data"})
     (fleet.folder / "data").mkdir()
     daily_sales()[["shop", "day", "sold"]].to_csv(fleet.folder / "data" / "a.csv", index=False)
-    for columns in (["day", "shop", "sold"], ["shop", "day", "sold", "price"], ["shop", "day"]):
-        daily_sales()[columns].to_csv(fleet.folder / "data" / "b.csv", index=False)
-        said = problems(spark, fleet)
-        assert "header" in said
-        assert "b.csv" in said
+    daily_sales()[["shop", "day"]].to_csv(fleet.folder / "data" / "b.csv", index=False)
+    assert "b.csv: the file has no column 'sold', which others have" in problems(spark, fleet)
+    later = daily_sales(start="2024-03-01")
+    for columns in (["day", "shop", "sold"], ["price", "shop", "day", "sold"]):
+        later[columns].to_csv(fleet.folder / "data" / "b.csv", index=False)
+        rows = read(spark, fleet)
+        assert len(rows) == 2 * len(later)
+        assert [float(row["sold"]) for row in rows[len(later) :]] == later["sold"].tolist()
+        assert [row.get("price") for row in rows[: len(later)]] == [None] * len(later)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +226,7 @@ def test_csv_files_with_other_headers(spark: Spark, make_fleet: MakeFleet) -> No
     [
         ({"options": {"timestampFormat": "%Y-%m-%d"}}, {}, "timestampFormat"),
         ({"options": {"sep": "many letters long"}}, {}, "no column 'shop'"),
-        ({"options": {"encoding": "klingon"}}, {}, "cannot be read"),
+        ({"options": {"encoding": "klingon"}}, {}, "is no encoding"),
         ({"format": "parquet"}, {}, "is not readable as Parquet"),
         ({}, {"segment": "label", "label": "shop"}, "no column 'label'"),
     ],

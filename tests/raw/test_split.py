@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from assets.features.contract import judged_rows, valid_rows
 from assets.raw.parse import KEY, PERIOD, column_kinds
 from assets.raw.profile import Profile
-from assets.raw.source import find_files, read_source
+from assets.raw.read import read_source
+from assets.raw.source import find_files
 from assets.raw.split import LAST_ROW, ROWS_A_CLASS
 from resources.spark import Spark
 from tests.conftest import Fleet, MakeFleet

@@ -97,7 +97,7 @@ frequency: fortnight
     found = problems(tmp_path, text)
     expected = [
         ("fleet.yaml:1 name", "letters, digits and _"),
-        ("fleet.yaml:2 source.format", "write parquet, csv or json"),
+        ("fleet.yaml:2 source.format", "write parquet, csv, json or delta"),
         ("fleet.yaml:6 horizon", "means nothing without `time`"),
         ("fleet.yaml:8 features.lags", "means nothing without `time`"),
         ("fleet.yaml:14 frequency", "means nothing without `time`"),
@@ -185,3 +185,37 @@ def test_config_path_follows_the_environment(tmp_path: Path, monkeypatch: pytest
     assert config_path() == tmp_path / "mine.yaml"
     monkeypatch.delenv(CONFIG_VARIABLE)
     assert config_path() == REPOSITORY_ROOT / "fleet.yaml"
+
+
+SHAPES_NOTHING = {
+    "lake": "elsewhere",
+    "owner": "me@example.com",
+    "schedule": "{cron: '0 4 * * *'}",
+    "mlflow": "{tracking_uri: 'http://there'}",
+    "retention": "{keep: 2, pinned: [0, 3]}",
+}
+
+
+@pytest.mark.parametrize("key", list(SHAPES_NOTHING))
+def test_the_digest_stays_where_nothing_that_shapes_results_changes(tmp_path: Path, key: str) -> None:
+    before = read_settings(write(tmp_path, MINIMAL)).digest
+    assert read_settings(write(tmp_path, f"{MINIMAL}{key}: {SHAPES_NOTHING[key]}\n")).digest == before
+
+
+def test_the_digest_is_the_same_in_every_folder(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    assert read_settings(write(tmp_path, MINIMAL)).digest == read_settings(write(tmp_path / "other", MINIMAL)).digest
+
+
+@pytest.mark.parametrize("line", ["model: {rounds: 3}", "horizon: 3", "checks: {gaps: 0.5}"])
+def test_the_digest_changes_with_what_shapes_results(tmp_path: Path, line: str) -> None:
+    changed = read_settings(write(tmp_path, f"{MINIMAL}{line}\n")).digest
+    assert changed != read_settings(write(tmp_path, MINIMAL)).digest
+
+
+def test_what_is_retained_is_counted(tmp_path: Path) -> None:
+    settings = read_settings(write(tmp_path, MINIMAL))
+    assert (settings.retention.keep, settings.retention.pinned) == (8, [])
+    found = problems(tmp_path, f"{MINIMAL}retention: {{keep: -1, pinned: [-2]}}\n")
+    assert len(found) == 2
+    assert all("write {keep: 8, pinned: [3, 7]}" in problem for problem in found)

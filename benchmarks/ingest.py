@@ -1,0 +1,137 @@
+"""Rows a second from CSV to committed features, beside Spark reading and writing the same rows without us.
+
+    .venv/bin/python -m benchmarks.ingest --rows 2000000 --repeat 3 --json ingest.json
+
+Both sides run in one process on a Spark session that is up, and take turns. Ours is a snapshot (hashed, read,
+inspected, committed), the contract, quarantine, segments, lags, windows and calendar, committed by bucket. The other
+side reads the CSV with its types given and writes Parquet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from assets.features.publish import publish_features
+from assets.raw.ingest import ingest
+from benchmarks.figures import show
+from benchmarks.processes import family, resident_bytes
+from resources.lake import Lake
+from resources.settings import Settings
+from resources.spark import Spark
+
+DAYS, FILES = 730, 8
+SCHEMA = "shop string, day date, sold double, price double, promotion boolean"
+
+
+def main() -> None:
+    """Runs the benchmark and prints, or writes, its figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    folder, spark = Path(tempfile.mkdtemp(prefix="fleet_ingest_")), Spark()
+    size = _write_table(folder / "in", given.rows // DAYS)
+    spark.session().range(1).count()
+    runs = [_turns(folder, spark, given.rows // DAYS * DAYS) for _ in range(given.repeat)]
+    figures = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores",
+        "rows": given.rows // DAYS * DAYS,
+        "MB of CSV": round(size / 1e6),
+        "times Spark's own, median": round(statistics.median(run["times Spark's own"] for run in runs), 2),
+        "runs": runs,
+    }
+    show(figures, given.json)
+    shutil.rmtree(folder)
+
+
+def _write_table(folder: Path, shops: int) -> int:
+    folder.mkdir()
+    days = pd.date_range("2024-01-01", periods=DAYS).astype(str)
+    for number, some in enumerate(np.array_split(np.arange(shops), FILES)):
+        draw = np.random.default_rng(number)
+        rows = len(some) * DAYS
+        table = pd.DataFrame({
+            "shop": np.repeat([f"shop {shop:06d}" for shop in some], DAYS),
+            "day": np.tile(days, len(some)),
+            "sold": draw.gamma(3, 20, rows).round(2),
+            "price": draw.choice([1.0, 2.5, 3.75], rows),
+            "promotion": draw.random(rows) < 0.1,
+        })  # fmt: skip
+        table.to_csv(folder / f"{number}.csv", index=False)
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _turns(folder: Path, spark: Spark, rows: int) -> dict[str, Any]:
+    peak = _Peak()
+    with peak:
+        ours = _timed(lambda: _ours(folder, spark))
+    plain = _timed(lambda: _plain(folder, spark))
+    return {
+        "our seconds": round(ours, 1),
+        "Spark's seconds": round(plain, 1),
+        "our rows/s": round(rows / ours),
+        "times Spark's own": round(ours / plain, 2),
+        "peak MiB": round(peak.bytes / 2**20),
+    }
+
+
+def _timed(work: Any) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _ours(folder: Path, spark: Spark) -> None:
+    shutil.rmtree(folder / "lake", ignore_errors=True)
+    settings = Settings.model_validate(
+        {
+            "name": "ingest", "source": {"path": str(folder / "in"), "format": "csv"}, "segment": "shop", "time": "day",
+            "label": "sold", "horizon": 28, "features": {"known_ahead": ["price", "promotion"]},
+            "lake": str(folder / "lake"),
+        }
+    )  # fmt: skip
+    lake = Lake(uri=settings.lake)
+    ingest(lake, spark, settings)
+    publish_features(lake, spark, settings)
+
+
+def _plain(folder: Path, spark: Spark) -> None:
+    read = spark.session().read.option("header", "true").schema(SCHEMA).csv(str(folder / "in"))
+    read.write.mode("overwrite").parquet(str(folder / "plain"))
+
+
+class _Peak:
+    """The most memory this process and its descendants hold while the `with` block runs."""
+
+    def __init__(self) -> None:
+        self.bytes, self._done = 0, threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> None:
+        self._watcher.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._watcher.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.5):
+            self.bytes = max(self.bytes, sum(resident_bytes(pid) for pid in family(os.getpid())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""SIGKILL at every step of ingest and features: what was committed stays readable, and the next run completes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from assets.features.publish import FEATURES, QUARANTINE, current_features
+from assets.raw.snapshot import RAW
+from resources.lake import Lake
+from resources.settings import REPOSITORY_ROOT, read_settings
+from tests.cycle import minimal, sales
+
+MOST_STEPS = 60
+
+
+def bring(folder: Path, name: str, table: pd.DataFrame) -> None:
+    (folder / "in").mkdir(parents=True, exist_ok=True)
+    table.to_parquet(folder / "in" / f"{name}.parquet", index=False)
+
+
+def killed_at(folder: Path, step: int) -> int | None:
+    """Runs ingest and features in a process killed at a step; gives how many there were where it was not."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY_ROOT)}
+    command = [sys.executable, "-m", "tests.end_to_end.killed", str(folder / "fleet.yaml"), str(step)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY_ROOT, env=environment, check=False)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr[-3000:]
+    return int(done.stdout.split()[-1]) if done.returncode == 0 else None
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """What a reader finds: rows of the tables, every one of them read."""
+    lake = Lake(uri=read_settings(folder / "fleet.yaml").lake)
+    found: dict[str, Any] = {}
+    for name in (RAW, FEATURES, QUARANTINE):
+        table = lake.table(name)
+        found[name] = table.arrow().num_rows if table.exists() else None
+        assert table.row_count() == (found[name] or 0)
+    found["digest"] = current_features(lake).digest if found[FEATURES] else None
+    return found
+
+
+@pytest.fixture(scope="module")
+def first_week(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a lake of one snapshot, a second file that arrived, and a correction."""
+    folder = tmp_path_factory.mktemp("killed") / "first"
+    bring(folder, "a", sales(shops=2, days=40, ahead=0))
+    document = {**minimal(), "source": {"path": "in", "format": "parquet"}}
+    (folder / "fleet.yaml").write_text(yaml.safe_dump(document))
+    assert killed_at(folder, MOST_STEPS)
+    more = sales(shops=2, days=45, ahead=0)
+    bring(folder, "b", more[more["day"] > "2024-02-05"].assign(weather="rain"))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_run_killed_at_any_step_loses_and_doubles_nothing(first_week: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    shutil.copytree(first_week, whole)
+    before = state(whole)
+    steps = killed_at(whole, MOST_STEPS)
+    after = state(whole)
+    assert steps is not None
+    assert steps > 12
+    assert after[RAW] == 80 + 18
+    assert after[QUARANTINE] == 8
+    for step in range(1, steps + 1):
+        folder = tmp_path / f"step {step}"
+        shutil.copytree(first_week, folder)
+        assert killed_at(folder, step) is None
+        found = state(folder)
+        assert found[RAW] in (before[RAW], after[RAW]), step
+        assert found["digest"] in (before["digest"], after["digest"]), step
+        assert killed_at(folder, MOST_STEPS) is not None
+        assert state(folder) == after, step
+        shutil.rmtree(folder)
