@@ -90,13 +90,20 @@ def validate(config: Config = DEFAULT_CONFIG) -> None:
     with mistakes_shown():
         settings = settings_of(config)
         _refuse_parameters(settings)
+        from assets.raw.fetch import source_files, within_reach
         from assets.raw.inspect import inspect
-        from assets.raw.read import read_source, under_own_names
-        from assets.raw.source import find_files
-        from resources.spark import Spark
+        from assets.raw.read import read_source, under_own_names, unreadable
+        from assets.raw.source import refuse_undecodable
+        from resources.spark import Spark, spark_errors
 
-        source = read_source(Spark().session(), find_files(settings), settings)
-        profile, recipe = inspect(under_own_names(source, settings.contract), settings)
+        session = Spark().session()
+        with source_files(settings) as files, within_reach(session, files) as near:
+            refuse_undecodable(near, settings)
+            source = read_source(session, near, settings)
+            try:
+                profile, recipe = inspect(under_own_names(source, settings.contract), settings)
+            except spark_errors() as error:
+                raise unreadable(settings, error) from None
     print_columns(f"{settings.name}: valid", _derived(profile, recipe))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from dagster import (
@@ -17,6 +18,7 @@ from dagster import (
 )
 
 from assets.raw.source import SourceFiles, find_files
+from orchestration.jobs import INGEST
 from resources.problems import InputError
 from resources.settings import Settings
 
@@ -38,6 +40,8 @@ def landing_sensor(settings: Settings, job: UnresolvedAssetJobDefinition) -> Sen
     @sensor(name="landing", job=job, minimum_interval_seconds=SECONDS_BETWEEN_LOOKS, default_status=status)
     def landing(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         """Ingests files that arrived in the source's folder."""
+        if settings.source.format == "sql":
+            return SkipReason("the source is a query: it is asked when a run starts, by the schedule or by hand")
         try:
             listing = listing_digest(find_files(settings))
         except InputError as error:
@@ -45,13 +49,16 @@ def landing_sensor(settings: Settings, job: UnresolvedAssetJobDefinition) -> Sen
         if context.cursor != listing:
             context.update_cursor(listing)
             return SkipReason("the files changed: they are looked at once more, lest one is still being written")
-        tags = {"fleet": settings.name, LISTING_TAG: listing}
-        runs = context.instance.get_runs(RunsFilter(tags=tags))
+        ours = RunsFilter(job_name=INGEST, tags={"fleet": settings.name})
+        recent = context.instance.get_runs(ours, limit=ATTEMPTS + 1)  # newest first
+        runs = list(takewhile(lambda run: run.tags.get(LISTING_TAG) == listing, recent))
         if any(run.status == DagsterRunStatus.SUCCESS or not run.is_finished for run in runs):
             return SkipReason("nothing arrived since the last run")
         if len(runs) >= ATTEMPTS:
             return SkipReason(f"{ATTEMPTS} runs failed over these files: see their logs; new files set off another")
-        return RunRequest(run_key=f"{listing}-{len(runs)}", tags=tags)
+        since = recent[len(runs)].run_id if len(recent) > len(runs) else "start"
+        tags = {"fleet": settings.name, LISTING_TAG: listing}
+        return RunRequest(run_key=f"{listing}-{since}-{len(runs)}", tags=tags)
 
     return landing
 

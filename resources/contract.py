@@ -36,6 +36,8 @@ class ColumnContract(Section):
     @model_validator(mode="after")
     def _bounds_in_order(self) -> ColumnContract:
         low, high = self.minimum, self.maximum
+        if self.type in ("text", "boolean") and (low is not None or high is not None):
+            raise ValueError(f"minimum and maximum mean nothing for {self.type}; write type: number or time")
         if low is not None and high is not None:
             if isinstance(low, float | int) != isinstance(high, float | int):
                 raise ValueError("minimum and maximum are of different types; write two numbers or two dates")

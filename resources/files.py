@@ -60,8 +60,12 @@ def write_file(uri: str, content: bytes) -> str:
 
 def copy_file(source: str, target: str) -> str:
     """Copies one file, which is never visible in part, and gives the target's URI."""
-    system, path = filesystem(source)
-    with system.open_input_stream(path) as stream, whole_file(target) as sink:
+    return copy_from(*filesystem(source), target)
+
+
+def copy_from(system: pafs.FileSystem, path: str, target: str) -> str:
+    """Copies one file of a file system, byte for byte, to a URI, which it gives; the copy is never visible in part."""
+    with system.open_input_stream(path, compression=None) as stream, whole_file(target) as sink:
         while chunk := stream.read(COPIED_AT_ONCE):
             sink.write(chunk)
     return target

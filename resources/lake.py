@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from dagster import ConfigurableResource
 
 from resources.files import filesystem, is_hidden, missing_folders, read_file, remove, remove_empty, write_file
+from resources.problems import InputError, Problem
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from deltalake.transaction import AddAction, CommitProperties
 
 RECORD = "fleet.record"
+NO_ZONE = "timestampNtz"
 
 
 @dataclass(frozen=True)
@@ -146,14 +148,20 @@ class Table:
         partition_by: Sequence[str] = (),
         files: Iterable[str] | None = None,
         replacing: Sequence[str] | None = None,
+        after: int | None = None,
     ) -> int:
         """Makes the staged files (all, or the named ones) visible at once and gives the new version.
 
         With `replacing` they take the place of those partitions (values of the one partition column) only, and the
-        other rows stay; columns that are new are null in them.
+        other rows stay; columns that are new are null in them. With `after` it must be the version that comes after it.
+
+        Raises:
+            InputError: another version came `after` that one meanwhile.
         """
         from deltalake import Schema
 
+        if after is not None and self.version() != after:
+            raise InputError([Problem(self.uri, "another run committed to it meanwhile", "run again")])
         adds = [_add_action(staging, path) for path in (files if files is not None else staged_files(staging))]
         if replacing is None:
             return self._publish(adds, Schema.from_arrow(schema), mode, list(partition_by), record)
@@ -168,8 +176,25 @@ class Table:
         """Makes an earlier version the newest one again, under a number of its own, which it gives."""
         delta = self._delta()
         assert delta is not None, "asked of tables with versions"
-        delta.restore(version, commit_properties=_properties(record), post_commithook_properties=_hooks())
+        self._allow_what(version, delta)
+        (self._delta() or delta).restore(
+            version, commit_properties=_properties(record), post_commithook_properties=_hooks()
+        )
         return self.version() or 0
+
+    def _allow_what(self, version: int, delta: DeltaTable) -> None:
+        """Lets the table have times without zone again, which an overwrite by a table without them took away."""
+        from deltalake import TableFeatures
+
+        then = self._delta(version)
+        wanted = (then.protocol().reader_features or []) if then else []
+        if NO_ZONE in set(wanted) - set(delta.protocol().reader_features or []):
+            delta.alter.add_feature(
+                TableFeatures.TimestampWithoutTimezone,
+                allow_protocol_versions_increase=True,
+                commit_properties=_properties(self.record()),
+                post_commithook_properties=_hooks(),
+            )
 
     def _add_columns(self, schema: pa.Schema) -> None:
         from deltalake import Schema

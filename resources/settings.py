@@ -100,7 +100,8 @@ class Source(Section):
     """
 
     path: str = Field(min_length=1)
-    format: Literal["parquet", "csv", "json", "delta"] | None = None
+    format: Literal["parquet", "csv", "json", "delta", "sql"] | None = None
+    query: Annotated[str, Field(min_length=1)] | None = None
     columns: Annotated[list[str], Field(min_length=1)] | None = None
     watch: bool = False
     options: dict[str, str | int | bool | float] = {}
@@ -269,6 +270,8 @@ def is_local(path: str) -> bool:
 
 def absolute(path: str, folder: Path) -> str:
     """`path` relative to `folder` (that of fleet.yaml); URIs stay as they are."""
+    if path.startswith("sqlite:///") and not path.startswith("sqlite:////"):
+        return f"sqlite:///{absolute(path.removeprefix('sqlite:///'), folder)}"
     if not is_local(path):
         return path
     plain = unquote(path.removeprefix("file://")) if path.startswith("file://") else path

@@ -131,7 +131,7 @@ EXAMPLES = {
     "name": "write letters, digits and _ such as store_sales",
     "source": "write {path: data/sales.parquet}",
     "source.path": "write a file, folder, glob or URI such as data/sales.parquet",
-    "source.format": "write parquet, csv, json or delta",
+    "source.format": "write parquet, csv, json, delta or sql",
     "source.options": "write text, a number or true/false",
     "segment": "write a column or a list of columns such as [store, department]",
     "time": "write the name of the time column, or leave the key out if the table has none",
@@ -146,6 +146,7 @@ EXAMPLES = {
     "contract.columns": "write {price: {type: number, nullable: false, minimum: 0}}",
     "contract.aliases": "write {sales: [old_name]}",
     "contract.expectations": "write [{name: price_known, predicate: price is not null, action: drop, tolerance: 0.01}]",
+    "source.query": "write a query such as select * from sales order by day, shop",
     "source.columns": "write the names of the columns in their order",
     "model": "write a mapping with objective, rounds, label_transform, params, seed",
     "model.rounds": "write a whole number of trees such as 200",
@@ -172,7 +173,8 @@ def impossible_combinations(document: dict[str, Any], lines: Lines, name: str) -
     features = _mapping(document.get("features"))
     horizon = document.get("horizon")
     found = [*_columns_named_twice(document, features, lines, name), *_in_need_of_time(document, lines, name)]
-    found += _contradicted_roles(document, lines, name)
+    found += _former_names_in_use(document, features, lines, name)
+    found += [*_contradicted_roles(document, lines, name), *_query_alone(document, lines, name)]
     lags = features.get("lags")
     if isinstance(horizon, int) and isinstance(lags, list):
         found += [
@@ -198,6 +200,37 @@ def _contradicted_roles(document: dict[str, Any], lines: Lines, name: str) -> li
             where = _where(f"contract.columns.{column}.type", lines, name)
             found.append(Problem(where, f"the {role} cannot be {declared}", f"write {' or '.join(usable)}"))
     return found
+
+
+def _former_names_in_use(document: dict[str, Any], features: dict[str, Any], lines: Lines, name: str) -> list[Problem]:
+    """Former names of a column that are the present name of another."""
+    contract = _mapping(document.get("contract"))
+    given = [document.get(key) for key in ("segment", "time", "label")] + [
+        features.get("known_ahead"),
+        features.get("past_only"),
+    ]
+    present = {item for value in given for item in (value if isinstance(value, list) else [value])}
+    present |= set(_mapping(contract.get("columns")))
+    found = []
+    for column, former in _mapping(contract.get("aliases")).items():
+        for each in former if isinstance(former, list) else [former]:
+            if each in present:
+                where = _where(f"contract.aliases.{column}", lines, name)
+                found.append(
+                    Problem(where, f"{each!r} has a role of its own", "a former name stands for one column only")
+                )
+    return found
+
+
+def _query_alone(document: dict[str, Any], lines: Lines, name: str) -> list[Problem]:
+    """A query without a database, and a database without a query."""
+    source = _mapping(document.get("source"))
+    if (source.get("format") == "sql") == (source.get("query") is not None):
+        return []
+    if source.get("format") == "sql":
+        return [Problem(_where("source.query", lines, name), "is missing", EXAMPLES["source.query"])]
+    remedy = "write format: sql, and the database's URL as source.path"
+    return [Problem(_where("source.query", lines, name), "means nothing without `format: sql`", remedy)]
 
 
 def _in_need_of_time(document: dict[str, Any], lines: Lines, name: str) -> list[Problem]:

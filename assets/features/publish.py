@@ -20,11 +20,11 @@ from assets.raw.inspect import snapshot_profile
 from assets.raw.parse import KEY, PERIOD
 from assets.raw.profile import Profile
 from assets.raw.recipe import Recipe, recipe_of
-from assets.raw.rules import Rule, rules_of
+from assets.raw.rules import Rule, failed_at_work, rules_of
 from assets.raw.snapshot import RAW, read_snapshot
 from resources.lake import Lake, Table
 from resources.settings import Settings
-from resources.spark import Spark, quoted
+from resources.spark import Spark, quoted, spark_errors
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -115,6 +115,8 @@ def publish_features(lake: Lake, spark: Spark, settings: Settings) -> FeatureSet
     judged = judged_rows(read, settings, profile, record["buckets"]).persist(StorageLevel.DISK_ONLY)
     try:
         return _commit(lake, judged, rules_of(settings), recipe, profile, record)
+    except spark_errors() as error:
+        raise failed_at_work(error, rules_of(settings)) or error from None
     finally:
         judged.unpersist()
 

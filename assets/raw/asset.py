@@ -53,6 +53,7 @@ def raw_asset(settings: Settings) -> AssetsDefinition:
         owners=[settings.owner],
         kinds={settings.source.format or "table", "spark", "deltalake"},
         tags={"stage": "data"},
+        pool=f"{settings.name}_data",
     )
     def raw(context: AssetExecutionContext, config: SnapshotConfig, lake: Lake, spark: Spark) -> MaterializeResult:
         with mistakes_explained():

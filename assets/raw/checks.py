@@ -58,5 +58,11 @@ def raw_checks(settings: Settings) -> list[AssetChecksDefinition]:
 def _before(table: Table) -> int | None:
     """The version of the last snapshot with other content than the newest."""
     records = table.records()
-    newest = next(iter(records.values()), {})
-    return next((version for version, record in records.items() if record.get("digest") != newest.get("digest")), None)
+    digests = [record.get("digest") for record in records.values()]
+    other = next((digest for digest in digests if digest != digests[0]), None)
+    # a commit that only adds columns has the record of the one before it
+    return (
+        min((version for version, record in records.items() if record.get("digest") == other), default=None)
+        if other
+        else None
+    )

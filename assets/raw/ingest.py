@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from assets.raw.fetch import source_files, within_reach
 from assets.raw.inspect import inspect, snapshot_profile, write_profile
 from assets.raw.manifest import Manifest, following, read_manifest, write_manifest
 from assets.raw.profile import Profile
@@ -18,7 +20,6 @@ from assets.raw.source import (
     PART,
     SourceFiles,
     contents_of,
-    find_files,
     reader_digest,
     refuse_growing,
     refuse_undecodable,
@@ -27,11 +28,14 @@ from resources.lake import Lake, staged_files
 from resources.problems import InputError, Problem
 from resources.pruned import pruned, refuse_pruned
 from resources.settings import Settings
-from resources.spark import Spark, spark_errors
+from resources.spark import Spark, quoted, spark_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
+
+
+WIDER = {("integer", "long"), ("integer", "double"), ("long", "double"), ("float", "double")}
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,12 @@ def ingest(lake: Lake, spark: Spark, settings: Settings, snapshot: int | None = 
     _refuse_other_fleet(table.record(), settings)
     if snapshot is not None:
         return _restored(lake, spark, settings, snapshot)
-    files = find_files(settings)
-    base = newest_ingested(lake)
+    with source_files(settings) as files:
+        return _ingest_files(lake, spark, settings, files)
+
+
+def _ingest_files(lake: Lake, spark: Spark, settings: Settings, files: SourceFiles) -> Snapshot:
+    table, base = lake.table(RAW), newest_ingested(lake)
     last = read_manifest(lake, table.record(base).get("digest")) if base is not None else None
     manifest, new = following(last, reader_digest(files, settings), contents_of(files))
     known = {record.get("digest"): version for version, record in reversed(_readable(lake).items())}
@@ -68,15 +76,15 @@ def ingest(lake: Lake, spark: Spark, settings: Settings, snapshot: int | None = 
         return _current(lake, spark, settings)
     if manifest.digest in known:
         return _restored(lake, spark, settings, known[manifest.digest])
-    if last is not None and base is not None and base != table.version():
-        table.restore(base, table.record(base))
-    return _commit_snapshot(lake, spark, settings, files, _Change(last, manifest, new))
+    with ExitStack() as reach:
+        return _commit_snapshot(lake, spark, settings, files, _Change(base, last, manifest, new), reach)
 
 
 @dataclass(frozen=True)
 class _Change:
-    """What a new snapshot is made of: the last manifest, the new one, and the files to read."""
+    """What a new snapshot is made of: the version it goes on from, its manifest, the new one, and the files to read."""
 
+    base: int | None
     last: Manifest | None
     manifest: Manifest
     new: Sequence[str]
@@ -129,15 +137,19 @@ def _restored(lake: Lake, spark: Spark, settings: Settings, version: int) -> Sna
     return _current(lake, spark, settings)
 
 
-def _commit_snapshot(lake: Lake, spark: Spark, settings: Settings, files: SourceFiles, change: _Change) -> Snapshot:
+def _commit_snapshot(
+    lake: Lake, spark: Spark, settings: Settings, files: SourceFiles, change: _Change, reach: ExitStack
+) -> Snapshot:
     table, session = lake.table(RAW), spark.session()
-    part_of = _parts(session, files, change)
     same_reader = change.last is not None and change.last.reader == change.manifest.reader
-    before = table.schema() if same_reader else None
-    fresh = _fresh_rows(session, files, settings, change, before)
+    now, before = table.version(), table.schema(change.base) if same_reader else None
+    near = reach.enter_context(within_reach(session, _chosen(files, change.new)))
+    fresh = _fresh_rows(session, near, settings, before)
     if before is not None and change.kept and _retyped(fresh, before):
         change = change.everything
-        fresh = _fresh_rows(session, files, settings, change, before)
+        near = reach.enter_context(within_reach(session, _chosen(files, change.new)))
+        fresh = _fresh_rows(session, near, settings, before)
+    part_of = _parts(session, near, change)
     schema = _schema_of(fresh, before if change.kept else None)
     with table.staging() as staging:
         try:
@@ -145,7 +157,8 @@ def _commit_snapshot(lake: Lake, spark: Spark, settings: Settings, files: Source
         except spark_errors() as error:
             raise unreadable(settings, error) from None
         refuse_growing(files)
-        kept = table.files(where=[(PART, "in", change.manifest.parts(change.kept))]) if change.kept else []
+        parts = [(PART, "in", change.manifest.parts(change.kept))]
+        kept = table.files(change.base, where=parts) if change.kept else []
         staged = [f"{staging.uri}/{file}" for file in staged_files(staging)]
         whole = read_files(spark, schema, [*kept, *staged])
         profile, _ = inspect(under_own_names(whole, settings.contract), settings)
@@ -154,63 +167,88 @@ def _commit_snapshot(lake: Lake, spark: Spark, settings: Settings, files: Source
         record = {"digest": manifest.digest, "fleet": settings.name, "rows": profile.rows, "files": len(manifest.files)}
         record["new_files"], record["arrival"] = len(change.new), max(f.arrived for f in manifest.files.values())
         replacing = change.replaced_parts if change.kept else None
-        version = table.commit(staging, schema, record, partition_by=[PART], replacing=replacing)
+        if change.kept and change.base is not None and change.base != now:
+            now = table.restore(change.base, table.record(change.base))
+        version = table.commit(staging, schema, record, partition_by=[PART], replacing=replacing, after=now)
     write_profile(lake, settings, manifest.digest, profile)
     return Snapshot(version, manifest.digest, profile.rows, len(manifest.files), True, profile)
 
 
-def _fresh_rows(
-    session: SparkSession, files: SourceFiles, settings: Settings, change: _Change, before: pa.Schema | None
-) -> DataFrame:
-    new = set(change.new)
-    chosen = [n for n, path in enumerate(files.paths) if path[len(files.root) :] in new]
-    if not chosen:
-        return _no_rows(session, before)
-    paths, stamps = tuple(files.paths[n] for n in chosen), tuple(files.stamps[n] for n in chosen)
-    fresh = replace(files, paths=paths, stamps=stamps)
-    refuse_undecodable(fresh, settings)
-    return read_source(session, fresh, settings, before=before)
+def _chosen(files: SourceFiles, relative: Sequence[str]) -> SourceFiles:
+    """Those of some files that are named by their paths under the source's root."""
+    new = set(relative)
+    places = [n for n, path in enumerate(files.paths) if path[len(files.root) :] in new]
+    paths, stamps = tuple(files.paths[n] for n in places), tuple(files.stamps[n] for n in places)
+    return replace(files, paths=paths, stamps=stamps)
 
 
-def _no_rows(session: SparkSession, before: pa.Schema | None) -> DataFrame:
-    """The frame of a change that only takes files away."""
-    assert before is not None, "a source without files is refused"
-    return session.createDataFrame([], _spark_schema(before)).drop(PART, ARRIVED)
+def _fresh_rows(session: SparkSession, near: SourceFiles, settings: Settings, before: pa.Schema | None) -> DataFrame:
+    if not near.paths:
+        assert before is not None, "a source without files is refused"
+        return session.createDataFrame([], _spark_schema(before)).drop(PART, ARRIVED)
+    refuse_undecodable(near, settings)
+    fresh = read_source(session, near, settings, before=before)
+    return fresh if before is None else _as_wide(fresh, before)
 
 
-def _parts(session: SparkSession, files: SourceFiles, change: _Change) -> dict[str, tuple[str, str]]:
-    """For each file its `__file`, as Spark names it, and the part of the raw table that is to hold its rows."""
-    jvm_path = session._jvm.org.apache.hadoop.fs.Path
-    scheme = files.given.partition("://")[0] + "://" if "://" in files.given else ""
+def _as_wide(fresh: DataFrame, before: pa.Schema) -> DataFrame:
+    """New rows with numbers as wide as in the last snapshot: pandas writes 1.0 for 1 where another row is empty."""
+    from pyspark.sql import functions as F
+
+    types = {field.name: field.dataType for field in _spark_schema(before)}
+    wider = {
+        field.name: types[field.name]
+        for field in fresh.schema
+        if field.name in types and (field.dataType.typeName(), types[field.name].typeName()) in WIDER
+    }
+    return fresh.withColumns({name: F.col(quoted(name)).cast(type_) for name, type_ in wider.items()})
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Where the rows of a file go: its name as Spark has it, the part of the raw table, the name that is kept."""
+
+    named: str
+    part: str
+    kept_as: str
+
+
+def _parts(session: SparkSession, near: SourceFiles, change: _Change) -> dict[str, _Part]:
+    jvm_path: Any = session._jvm.org.apache.hadoop.fs.Path
     found = {}
-    for path in files.paths:
-        relative = path[len(files.root) :]
-        shown = jvm_path(scheme + path).toUri().toString()
-        named = shown if "://" in shown or shown.startswith("file:") else f"file:{shown}"
-        arrived = change.manifest.files[relative].arrived
-        found[relative] = named, hashlib.sha256(f"{arrived} {relative}".encode()).hexdigest()[:16]
+    for path in near.paths:
+        relative = path[len(near.root) :]
+        uri = jvm_path(near.uri_of(path)).toUri().toString()
+        named = uri if "://" in uri or uri.startswith("file:") else f"file:{uri}"
+        part = hashlib.sha256(f"{change.manifest.files[relative].arrived} {relative}".encode()).hexdigest()[:16]
+        found[relative] = _Part(named, part, named if near.shown is None else near.shown + relative)
     return found
 
 
-def _with_parts(change: _Change, part_of: dict[str, tuple[str, str]]) -> Manifest:
-    fresh = {p: change.manifest.files[p].model_copy(update={"part": part_of[p][1]}) for p in change.new}
+def _with_parts(change: _Change, part_of: dict[str, _Part]) -> Manifest:
+    fresh = {p: change.manifest.files[p].model_copy(update={"part": part_of[p].part}) for p in change.new}
     return change.manifest.model_copy(update={"files": {**change.manifest.files, **fresh}})
 
 
-def _write(fresh: DataFrame, uri: str, part_of: dict[str, tuple[str, str]], change: _Change) -> None:
+def _write(fresh: DataFrame, uri: str, part_of: dict[str, _Part], change: _Change) -> None:
     """Writes new rows, those of each file in a part of its own, so that a later change of the file replaces them."""
     from pyspark.sql import functions as F
 
-    arrivals = {change.manifest.files[path].arrived for path in change.new}
-    if len(change.new) == 1:
-        (path,), (arrived,) = change.new, arrivals
-        fresh.withColumn(ARRIVED, F.lit(arrived)).write.parquet(f"{uri}/{PART}={part_of[path][1]}")
-    elif change.new:
-        rows = [(*part_of[path], change.manifest.files[path].arrived) for path in change.new]
-        parts = fresh.sparkSession.createDataFrame(rows, f"{FILE} string, {PART} string, {ARRIVED} int")
+    rows = [
+        (part_of[p].named, part_of[p].part, part_of[p].kept_as, change.manifest.files[p].arrived) for p in change.new
+    ]
+    if len(rows) == 1:
+        ((_, part, kept_as, arrived),) = rows
+        placed = fresh.withColumns({FILE: F.lit(kept_as), ARRIVED: F.lit(arrived)})
+        placed.write.parquet(f"{uri}/{PART}={part}")
+    elif rows:
+        parts = fresh.sparkSession.createDataFrame(
+            rows, f"{FILE} string, {PART} string, __kept_as string, {ARRIVED} int"
+        )
         unknown = F.raise_error(F.concat(F.lit("rows of a file that was not listed: "), F.col(FILE)))
         placed = fresh.join(F.broadcast(parts), FILE, "left")
-        placed.withColumn(PART, F.coalesce(PART, unknown)).write.partitionBy(PART).parquet(uri)
+        placed = placed.withColumns({PART: F.coalesce(PART, unknown), FILE: F.col("__kept_as")}).drop("__kept_as")
+        placed.write.partitionBy(PART).parquet(uri)
 
 
 def _schema_of(fresh: DataFrame, before: pa.Schema | None) -> pa.Schema:

@@ -83,6 +83,8 @@ def write_profile(lake: Lake, settings: Settings, digest: str, profile: Profile)
 
 def profile_file(digest: str, settings: Settings) -> str:
     """Where the lake keeps the profile of a snapshot for these columns."""
-    roles = settings.model_dump(exclude={*SHAPES_NOTHING, "name", "model", "fleet_model", "failures", "checks"})
+    roles = settings.model_dump(
+        mode="json", exclude={*SHAPES_NOTHING, "name", "model", "fleet_model", "failures", "checks"}
+    )
     text = json.dumps([digest, roles], sort_keys=True)
     return f"profiles/{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"

@@ -47,7 +47,7 @@ def layouts_of(files: SourceFiles, settings: Settings) -> list[Layout]:
     if files.format == "json":
         return []
     if files.format != "csv":
-        found: Mapping[str, Columns] = _parquet_columns(files, settings)
+        found: Mapping[str, Columns] = _parquet_columns(files)
     elif columns := settings.source.columns:
         found = dict.fromkeys(files.paths, tuple((name, "string") for name in columns))
     elif _reads_header(settings, files):
@@ -71,11 +71,11 @@ def _folder_columns(path: str, files: SourceFiles) -> Columns:
     return tuple((folder.partition("=")[0], "string") for folder in folders if "=" in folder)
 
 
-def _parquet_columns(files: SourceFiles, settings: Settings) -> dict[str, Columns]:
+def _parquet_columns(files: SourceFiles) -> dict[str, Columns]:
     import pyarrow as pa
     from pyarrow.parquet import read_schema
 
-    system, _ = filesystem(settings.source.path)
+    system, _ = filesystem(files.given)
     found, problems = {}, []
     for path in files.paths:
         try:
@@ -91,7 +91,7 @@ def _parquet_columns(files: SourceFiles, settings: Settings) -> dict[str, Column
 
 def _header_columns(files: SourceFiles, settings: Settings) -> dict[str, Columns]:
     options, found, problems = text_options(files, settings), {}, []
-    system, _ = filesystem(settings.source.path)
+    system, _ = filesystem(files.given)
     for path in files.paths:
         try:
             with system.open_input_stream(path, compression="detect") as stream:
@@ -189,12 +189,17 @@ def _retyped(layouts: Sequence[Layout], column: str, known_as: Sequence[str]) ->
 def changed_since(
     schema: pa.Schema, layouts: Sequence[Layout], settings: Settings, needed: Sequence[str]
 ) -> list[Problem]:
-    """A problem for each needed column that is of another class in new files than in the last snapshot."""
+    """A problem for each needed column that new files lack, or have of another class than the last snapshot."""
     before = Layout(tuple((field.name, str(field.type)) for field in schema), ("",))
     aliases, found = settings.contract.aliases, []
     for column in needed:
+        known_as = [column, *aliases.get(column, [])]
+        if layouts and set(known_as) & set(before.names) and not any(set(known_as) & set(x.names) for x in layouts):
+            path = min(path for layout in layouts for path in layout.paths)
+            remedy = f"{nearest(column, layouts[0].names)}; a former or new name goes to contract.aliases"
+            found.append(Problem(path, f"the file has no column {column!r}, which the last snapshot has", remedy))
         if column not in _declared(settings):
-            found += _retyped([before, *layouts], column, [column, *aliases.get(column, [])])
+            found += _retyped([before, *layouts], column, known_as)
     return found
 
 

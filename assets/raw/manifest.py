@@ -47,7 +47,10 @@ def following(last: Manifest | None, reader: str, contents: Mapping[str, str]) -
     kept = {path: known[path] for path, sha in contents.items() if path in known and known[path].sha256 == sha}
     arrival = 1 + max((file.arrived for file in known.values()), default=0)
     new = [path for path in contents if path not in kept]
-    fresh = {path: SourceFile(sha256=contents[path], arrived=arrival, part="") for path in new}
+    # a file that was renamed has arrived already
+    gone = {file.sha256: file.arrived for path, file in known.items() if path not in contents}
+    arrived = {path: gone.get(contents[path], arrival) for path in new}
+    fresh = {path: SourceFile(sha256=contents[path], arrived=arrived[path], part="") for path in new}
     manifest = Manifest(reader=reader, files={path: (kept | fresh)[path] for path in sorted(contents)})
     return manifest, sorted(contents) if last is None or last.reader != reader else new
 

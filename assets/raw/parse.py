@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from assets.partitions import key_expression
 from assets.raw.calendar import FIRST_SENSIBLE, LAST_SENSIBLE, Calendar, nanoseconds
 from assets.raw.cells import boolean_in, filled, is_number, number_in
-from assets.raw.rules import AS_READ, broken, rules_of, typed_view
+from assets.raw.rules import AS_READ, broken, meant_type, rules_of, typed_view
 from assets.raw.source import ARRIVED, CORRUPT, FILE, LINEAGE, ROW
 from resources.problems import InputError, Problem
 from resources.settings import Settings
@@ -44,8 +44,9 @@ def column_kinds(raw: DataFrame, settings: Settings) -> dict[str, Kind]:
     kinds: dict[str, Kind] = {}
     for column in used:
         declared = settings.contract.columns.get(column)
-        if declared and declared.type and declared.type != "time":
-            kinds[column] = declared.type
+        meant = meant_type(declared) if declared else None
+        if meant in ("number", "boolean", "text"):
+            kinds[column] = cast("Kind", meant)
         elif column in counts:
             kinds[column] = _kind_of_text(counts[column])
         else:
@@ -199,8 +200,10 @@ def _with_broken_rules(raw: DataFrame, settings: Settings, kinds: dict[str, Kind
 
 def rule_view(raw: DataFrame, settings: Settings, kinds: dict[str, Kind]) -> DataFrame:
     """Raw rows as the contract's rules see them."""
-    time = {column: _time(column, settings, dict(raw.dtypes)) for column in settings.time_columns}
-    return typed_view(raw, settings, kinds, time)
+    types = dict(raw.dtypes)
+    times = [name for name, column in settings.contract.columns.items() if meant_type(column) == "time"]
+    text = [column for column in times if types.get(column) == "string"]
+    return typed_view(raw, settings, kinds, {c: _time(c, settings, types) for c in {*settings.time_columns, *text}})
 
 
 def _value(column: str, kind: Kind, type_: str) -> str:
@@ -219,7 +222,7 @@ def _time(column: str, settings: Settings, types: dict[str, str]) -> str:
 
 def _reasons(settings: Settings, kinds: dict[str, Kind], types: dict[str, str]) -> list[str]:
     found = [f"if({CORRUPT} is not null, 'malformed', null)"]
-    ruled = {name for name, column in settings.contract.columns.items() if column.type} - {settings.label}
+    ruled = {name for name, column in settings.contract.columns.items() if meant_type(column)} - {settings.label}
 
     def when(condition: str, reason: str) -> None:
         escaped = reason.replace("\\", "\\\\").replace("'", "\\'")

@@ -21,7 +21,7 @@ from assets.raw.calendar import (
     infer_calendar,
     share_on_grid,
 )
-from assets.raw.parse import KEY, REASONS, TIME, Kind, parse_rows
+from assets.raw.parse import KEY, NOTED, REASONS, TIME, Kind, parse_rows
 from assets.raw.split import LAST_ROW
 from resources.problems import InputError, Problem
 from resources.settings import Settings
@@ -138,7 +138,8 @@ def moments_of(raw: DataFrame, settings: Settings, kinds: dict[str, Kind]) -> Da
     parsed = parse_rows(raw, settings, kinds).select(
         KEY,
         F.expr(f"if({sensible}, {TIME}, null)").alias(TIME),
-        F.expr(f"size({REASONS}) = 0").alias("usable"),
+        # rules that only count are looked at as well: one that fails on a row is to be known before anything is written
+        F.expr(f"size({REASONS}) = 0 and size({NOTED}) >= 0").alias("usable"),
         F.expr(f"if(size({REASONS}) = 0, {label}, null)").alias("label"),
     )
     return (

@@ -9,6 +9,7 @@ from functools import reduce
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from assets.raw.cells import is_number
 from assets.raw.layout import (
     EMPTY,
     NUMBER,
@@ -60,7 +61,9 @@ def read_source(
     except spark_errors() as error:
         raise unreadable(settings, error) from None
     columns = [column for column in frame.columns if column not in LINEAGE]
-    if problems := missing_columns(columns, settings, needed):
+    known = [column for column in (before.names if before is not None else []) if column not in LINEAGE]
+    together = list(dict.fromkeys([*known, *columns]))
+    if problems := [*missing_columns(columns, settings, needed), *unusable_names(together, files)]:
         raise InputError(problems)
     return frame
 
@@ -148,7 +151,13 @@ def under_own_names(raw: DataFrame, contract: Contract) -> DataFrame:
     }
     if not pieces:
         return raw
-    whole = {names[0]: F.coalesce(*map(_column, names)).alias(column) for column, names in pieces.items()}
+    types = dict(raw.dtypes)
+
+    def alike(names: list[str]) -> list[Column]:
+        kinds = {"number" if is_number(types[name]) else types[name] for name in names}
+        return [_column(name) if len(kinds) == 1 else _column(name).cast("string") for name in names]
+
+    whole = {names[0]: F.coalesce(*alike(names)).alias(column) for column, names in pieces.items()}
     gone = {name for names in pieces.values() for name in names[1:]}
     return raw.select(*[whole.get(name, _column(name)) for name in raw.columns if name not in gone])
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from assets.raw.cells import boolean_in, filled, is_float, number_in
+from assets.raw.cells import boolean_in, filled, is_float, is_number, number_in
+from assets.raw.source import CORRUPT
 from resources.contract import Action, Bound, ColumnContract
 from resources.problems import InputError, Problem
 from resources.settings import Settings
@@ -53,8 +54,9 @@ def _column_rules(name: str, column: ColumnContract, parses_anyway: bool) -> lis
     def must(kind: str, holds: str) -> None:
         found.append(Rule(f"{kind}:{name}", holds, column.action, column.tolerance, f"columns.{name}"))
 
-    if column.type not in (None, "text") and not parses_anyway:
-        must("unparsable", f"not (nullif(trim(cast({AS_READ}.{cell} as string)), '') is not null and {cell} is null)")
+    if meant_type(column) not in (None, "text") and not parses_anyway:
+        raw = f"nullif(nullif(lower(trim(cast({AS_READ}.{cell} as string))), ''), 'nan')"
+        must("unparsable", f"not ({raw} is not null and {cell} is null)")
     if not column.nullable:
         must("null", f"{cell} is not null")
     if column.minimum is not None:
@@ -62,8 +64,20 @@ def _column_rules(name: str, column: ColumnContract, parses_anyway: bool) -> lis
     if column.maximum is not None:
         must("above_maximum", f"{cell} <= {_literal(column.maximum)}")
     if column.allowed is not None:
-        must("not_allowed", _one_of(cell, column.allowed))
+        must("not_allowed", _one_of(cell, column.allowed, meant_type(column)))
     return found
+
+
+def meant_type(column: ColumnContract) -> str | None:
+    """The type that a column's contract declares or, by its bounds and allowed values, implies."""
+    if column.type:
+        return column.type
+    values = [value for value in (column.minimum, column.maximum) if value is not None] or column.allowed or []
+    if values and all(isinstance(value, bool) for value in values):
+        return "boolean"
+    if values and all(isinstance(value, int | float) for value in values):
+        return "number"
+    return "time" if values and all(isinstance(value, date) for value in values) else None
 
 
 def _literal(value: Bound | str) -> str:
@@ -73,13 +87,17 @@ def _literal(value: Bound | str) -> str:
     return f"timestamp_ntz'{value}'" if isinstance(value, date) else f"cast('{value!r}' as double)"
 
 
-def _one_of(cell: str, allowed: Iterable[str | int | float | bool]) -> str:
+def _one_of(cell: str, allowed: Iterable[str | int | float | bool], meant: str | None) -> str:
     values = list(allowed)
-    if all(isinstance(value, bool) for value in values):
+    if meant == "boolean" and all(isinstance(value, bool) for value in values):
         return f"{cell} in ({', '.join(str(value).lower() for value in values)})"
-    if any(isinstance(value, str) for value in values):
-        return f"cast({cell} as string) in ({', '.join(_literal(str(value)) for value in values)})"
-    return f"cast({cell} as double) in ({', '.join(_literal(float(value)) for value in values)})"
+    if meant == "number" and not any(isinstance(value, str) for value in values):
+        return f"cast({cell} as double) in ({', '.join(_literal(float(value)) for value in values)})"
+    texts = ", ".join(_literal(str(value).lower() if isinstance(value, bool) else str(value)) for value in values)
+    # as it was written: a 1 that is read as a number is 1.0
+    return (
+        f"{cell} is null or cast({cell} as string) in ({texts}) or trim(cast({AS_READ}.{cell} as string)) in ({texts})"
+    )
 
 
 def typed_view(raw: DataFrame, settings: Settings, kinds: Mapping[str, str], time: Mapping[str, str]) -> DataFrame:
@@ -90,7 +108,7 @@ def typed_view(raw: DataFrame, settings: Settings, kinds: Mapping[str, str], tim
     """
     from pyspark.sql import functions as F
 
-    declared = {name: column.type for name, column in settings.contract.columns.items() if column.type}
+    declared = {name: type_ for name, c in settings.contract.columns.items() if (type_ := meant_type(c))}
     meant = {**kinds, **declared}
     types = dict(raw.dtypes)
     cells = [time.get(c) or _typed(c, type_, meant.get(c)) for c, type_ in types.items()]
@@ -101,16 +119,22 @@ def typed_view(raw: DataFrame, settings: Settings, kinds: Mapping[str, str], tim
 def _typed(column: str, type_: str, meant: str | None) -> str:
     name = quoted(column)
     if type_ == "string":
-        if meant == "number":
-            return number_in(filled(column))
-        if meant == "boolean":
-            return f"{boolean_in(filled(column))} = 1d"
-        return f"try_cast({filled(column)} as timestamp_ntz)" if meant == "time" else f"nullif({name}, '')"
+        return _typed_text(column, meant)
     if meant == "text":
         return f"nullif(cast({name} as string), '')"
     if meant == "time":
         return f"cast({name} as timestamp_ntz)" if type_.startswith(("timestamp", "date")) else "null"
+    if meant == "boolean" and is_number(type_):
+        return f"case when {name} = 1 then true when {name} = 0 then false end"
     return f"nanvl({name}, null)" if is_float(type_) else name
+
+
+def _typed_text(column: str, meant: str | None) -> str:
+    if meant == "number":
+        return f"nanvl({number_in(filled(column))}, null)"
+    if meant == "boolean":
+        return f"{boolean_in(filled(column))} = 1d"
+    return f"nullif({quoted(column)}, '')"
 
 
 def broken(rules: Iterable[Rule], actions: Iterable[Action]) -> Column:
@@ -120,7 +144,8 @@ def broken(rules: Iterable[Rule], actions: Iterable[Action]) -> Column:
     chosen = [rule for rule in rules if rule.action in set(actions)]
     if not chosen:
         return F.expr("cast(array() as array<string>)")
-    return F.array_compact(F.array(*[F.when(~F.expr(rule.holds), F.lit(rule.name)) for rule in chosen]))
+    whole = F.col(quoted(CORRUPT)).isNull()
+    return F.array_compact(F.array(*[F.when(whole & ~F.expr(rule.holds), F.lit(rule.name)) for rule in chosen]))
 
 
 def refuse_unusable(view: DataFrame, rules: Iterable[Rule]) -> None:
@@ -165,10 +190,12 @@ def _columns_of(view: DataFrame) -> str:
 def failed_at_work(error: Exception, rules: Iterable[Rule]) -> InputError | None:
     """The user's view of an error that a rule raised on some row, such as a division by zero; None if none did."""
     said = str(error)
-    guilty = [rule for rule in rules if rule.name.startswith("expectation:") and rule.holds.strip() in said]
+    guilty = [rule for rule in rules if rule.holds.strip() in said]
     if not guilty:
         return None
-    remedy = "use functions that give null instead: try_divide, try_cast, nullif"
+    remedy = (
+        "give its columns a type in contract.columns, or use functions that give null: try_divide, try_cast, nullif"
+    )
     return InputError(
         [
             Problem(f"{WHERE}.{rule.where}", f"`{rule.holds}` fails on a row ({_first_line(error)})", remedy)

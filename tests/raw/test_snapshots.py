@@ -7,9 +7,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from dagster import AssetCheckResult
 
 from assets.features.publish import FEATURES, QUARANTINE, publish_features
 from assets.raw import ingest as ingesting
+from assets.raw.checks import raw_checks
 from assets.raw.ingest import Snapshot, ingest
 from assets.raw.snapshot import RAW
 from assets.raw.source import contents_of
@@ -149,6 +151,11 @@ def test_a_new_column_is_null_in_older_rows(spark: Spark, landing: Fleet) -> Non
     stored = landing.lake.table(RAW).arrow(version=second.version).to_pandas()
     assert stored["weather"].isna().sum() == 120
     assert (stored["weather"] == "rain").sum() == 30
+    new_columns = next(c for c in raw_checks(landing.settings) if next(iter(c.check_keys)).name == "new_columns")
+    told = new_columns(lake=landing.lake)
+    assert isinstance(told, AssetCheckResult)
+    assert not told.passed
+    assert told.metadata["new"].value == ["weather"]
     assert publish_features(landing.lake, spark, landing.settings).record["rows"]["valid"] == 150
 
 
@@ -228,3 +235,79 @@ def test_a_broken_encoding_is_named_with_its_line(spark: Spark, make_fleet: Make
     ):
         take(fleet, spark)
     assert not fleet.lake.table(RAW).exists()
+
+
+def test_a_correction_ends_what_was_held_against_the_row(spark: Spark, landing: Fleet) -> None:
+    rules = [{"name": "sold", "predicate": "sold >= 0", "action": "fail"}, {"name": "price", "predicate": "price < 9"}]
+    ruled = settings_with(landing, {"expectations": rules})
+    wrong = daily_sales(days=2, start="2024-02-10")
+    bring(landing, "b", pd.concat([wrong.assign(sold=-1.0).head(1), wrong.assign(price=10.0).iloc[1:]]))
+    ingest(landing.lake, spark, ruled)
+    with pytest.raises(InputError, match="expectation:sold is broken by 1 of 126 rows"):
+        publish_features(landing.lake, spark, ruled)
+    bring(landing, "c", wrong)
+    ingest(landing.lake, spark, ruled)
+    record = publish_features(landing.lake, spark, ruled).record
+    assert record["rows"] == {"read": 132, "valid": 126, "quarantined": 6, "by_reason": {"superseded": 6}}
+    assert record["by_rule"] == {"superseded": 6}
+
+
+def test_a_file_that_is_renamed_has_arrived_already(spark: Spark, landing: Fleet) -> None:
+    take(landing, spark)
+    bring(landing, "b", daily_sales(days=1, start="2024-01-10").assign(sold=1000.0))
+    take(landing, spark)
+    [path] = (landing.folder / "in").glob("2024-01*")
+    path.rename(path.with_stem("z archived"))
+    assert take(landing, spark).rows == 123
+    publish_features(landing.lake, spark, landing.settings)
+    held = landing.lake.table(FEATURES).arrow(columns=["sold"]).to_pandas()
+    assert (held["sold"] == 1000).sum() == 3
+
+
+def test_a_failed_ingest_leaves_the_snapshot_that_was_chosen(spark: Spark, landing: Fleet) -> None:
+    first = take(landing, spark)
+    bring(landing, "b", later())
+    take(landing, spark)
+    chosen = take(landing, spark, first.version)
+    bring(landing, "c", later().drop(columns="sold"))
+    with pytest.raises(InputError, match=r"c.* the file has no column 'sold', which the last snapshot has"):
+        take(landing, spark)
+    assert landing.lake.table(RAW).version() == chosen.version
+    assert same(rows_of(landing), daily_sales(days=40))
+
+
+def test_a_table_whose_times_change_their_type_and_back(spark: Spark, make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(daily_sales(), horizon=7)
+    first = take(fleet, spark)
+    daily_sales(days=61).assign(day=lambda t: t["day"].dt.date).to_parquet(fleet.folder / "table.parquet", index=False)
+    assert take(fleet, spark).rows == 183
+    back = take(fleet, spark, first.version)
+    assert (back.digest, back.rows) == (first.digest, 180)
+    assert publish_features(fleet.lake, spark, fleet.settings).record["rows"]["valid"] == 180
+    assert take(fleet, spark).rows == 183
+
+
+def test_columns_that_differ_only_in_case_are_named(spark: Spark, landing: Fleet) -> None:
+    first = take(landing, spark)
+    bring(landing, "b", later().assign(Price=1.0))
+    with pytest.raises(InputError, match="'price' and 'Price' differ only in case"):
+        take(landing, spark)
+    assert landing.lake.table(RAW).version() == first.version
+
+
+def test_a_run_that_was_overtaken_commits_nothing(
+    spark: Spark, landing: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(landing, spark)
+    bring(landing, "b", later())
+    original = ingesting.write_manifest
+
+    def overtaken(*arguments: Any) -> None:
+        monkeypatch.setattr(ingesting, "write_manifest", original)
+        take(landing, spark)
+        original(*arguments)
+
+    monkeypatch.setattr(ingesting, "write_manifest", overtaken)
+    with pytest.raises(InputError, match="another run committed to it meanwhile"):
+        take(landing, spark)
+    assert same(rows_of(landing), daily_sales(days=40), later())

@@ -157,6 +157,7 @@ def test_lines_that_cannot_be_read_are_kept_and_marked(spark: Spark, make_fleet:
         ("t.csv", b"shp,day,sold\na,2024-01-01,1\n", "segment: the table has no column 'shop' -> did you mean 'shp'?"),
         ("t.csv", b"shop,day,sold,__file\na,2024-01-01,1,x\n", "reserved"),
         ("t.csv", b"shop,day,sold,__segment\na,2024-01-01,1,x\n", "reserved"),
+        ("t.csv", ("shop,day,sold," + ",".join(f"c{n}" for n in range(2_000)) + "\na").encode(), "has 2,003 columns"),
         ("t.csv", b"shop,day,sold,Sold\na,2024-01-01,1,x\n", "'sold' and 'Sold' differ only in case"),
         ("t.csv", b"shop,day,sold\na,soon,1\nb,later,2\n", "no cell of 'day' parses as a time"),
         ("t.csv", b"shop,day,sold\na,2024-01-01,many\n", "no cell of 'sold' parses as a number"),

@@ -97,7 +97,7 @@ frequency: fortnight
     found = problems(tmp_path, text)
     expected = [
         ("fleet.yaml:1 name", "letters, digits and _"),
-        ("fleet.yaml:2 source.format", "write parquet, csv, json or delta"),
+        ("fleet.yaml:2 source.format", "write parquet, csv, json, delta or sql"),
         ("fleet.yaml:6 horizon", "means nothing without `time`"),
         ("fleet.yaml:8 features.lags", "means nothing without `time`"),
         ("fleet.yaml:14 frequency", "means nothing without `time`"),

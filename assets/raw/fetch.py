@@ -1,0 +1,168 @@
+"""Sources that Spark cannot read by itself, brought to files that it can: queries, and buckets it has no driver for."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from assets.raw.source import SourceFiles, find_files
+from resources.files import copy_from, filesystem
+from resources.problems import InputError, Problem
+from resources.settings import Settings
+from resources.spark import spark_errors
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import SparkSession
+
+ROWS_AT_ONCE = 50_000
+WHERE = "fleet.yaml source.path"
+
+
+@contextmanager
+def source_files(settings: Settings) -> Iterator[SourceFiles]:
+    """The files of a source, listed; of a query one file with its rows, gone when the `with` block ends.
+
+    Raises:
+        InputError: nothing there, or a query that fails.
+    """
+    if settings.source.format != "sql":
+        yield find_files(settings)
+        return
+    with _scratch() as folder:
+        _fetch_query(settings, folder / "query.parquet")
+        own = settings.source.model_copy(update={"path": str(folder), "format": "parquet"})
+        files = find_files(settings.model_copy(update={"source": own}))
+        yield replace(files, shown=f"{settings.source.path}/")
+
+
+@contextmanager
+def within_reach(session: SparkSession, files: SourceFiles) -> Iterator[SourceFiles]:
+    """The same files where Spark can read them: copies, gone with the `with` block, if it has no driver for theirs."""
+    scheme = files.given.partition("://")[0] if "://" in files.given else "file"
+    if scheme == "file" or _spark_reads(session, scheme):
+        yield files
+        return
+    with _scratch() as folder:
+        near = tuple(f"{folder}{path[len(files.root) :]}" for path in files.paths)
+        root = str(folder / files.root.rstrip("/").rpartition("/")[2])  # the source may be one file
+        near = tuple(f"{root}{path[len(files.root.rstrip('/')) :]}" for path in files.paths)
+        system, _ = filesystem(files.given)
+        for path, copy in zip(files.paths, near, strict=True):
+            copy_from(system, path, copy)
+        root += files.root[len(files.root.rstrip("/")) :]
+        yield replace(files, paths=near, root=root, given=root, shown=files.uri_of(files.root))
+
+
+def _spark_reads(session: SparkSession, scheme: str) -> bool:
+    jvm: Any = session._jvm
+    try:
+        jvm.org.apache.hadoop.fs.FileSystem.getFileSystemClass(scheme, session._jsc.hadoopConfiguration())
+    except spark_errors():
+        return False
+    return True
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="fleet_source_"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fetch_query(settings: Settings, target: Path) -> None:
+    """Writes the rows of the source's query as Parquet, some thousand at a time.
+
+    Columns take the narrowest type that holds all their values; those of types that a table cannot hold become text.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    source = settings.source
+    try:
+        engine = create_engine(with_environment(source.path))
+        with engine.connect().execution_options(stream_results=True) as connection:
+            found = connection.execute(text(source.query or ""))
+            names = _distinct(list(found.keys()))
+            batches = [
+                _spilled(_batch(names, rows), target.with_name(f"{number}.spill"))
+                for number, rows in enumerate(found.partitions(ROWS_AT_ONCE))
+            ]
+    except (SQLAlchemyError, ModuleNotFoundError, ValueError) as error:
+        said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError([Problem(WHERE, f"the query fails ({said})", "mend source.path or source.query")]) from None
+    schemas = [pq.read_schema(batch) for batch in batches] or [pa.schema([(name, pa.string()) for name in names])]
+    schema = _as_written(pa.unify_schemas([_loose(each) for each in schemas], promote_options="permissive"))
+    with pq.ParquetWriter(target, schema) as writer:
+        for batch in batches:
+            writer.write_table(pq.read_table(batch).cast(schema))
+            batch.unlink()
+
+
+def with_environment(url: str) -> str:
+    """A URL with `${NAME}` replaced by what the environment has, so that no password stands in `fleet.yaml`.
+
+    Raises:
+        InputError: a name that the environment lacks.
+    """
+    lacking = [name for name in re.findall(r"\$\{(\w+)\}", url) if name not in os.environ]
+    if lacking:
+        raise InputError(
+            [Problem(WHERE, f"${{{name}}} is not in the environment", f"export {name}") for name in lacking]
+        )
+    return re.sub(r"\$\{(\w+)\}", lambda found: os.environ[found.group(1)], url)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        remedy = "name each column once: select a.id as id, b.id as other_id"
+        raise InputError([Problem("fleet.yaml source.query", f"gives two columns {name!r}", remedy) for name in twice])
+    return names
+
+
+def _batch(names: Sequence[str], rows: Sequence[Any]) -> pa.Table:
+    import pyarrow as pa
+
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
+    return pa.table([_array(list(values)) for values in columns], names=list(names))
+
+
+def _array(values: list[Any]) -> pa.Array:
+    import pyarrow as pa
+
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        return pa.array([None if value is None else str(value) for value in values], pa.string())
+
+
+def _spilled(batch: pa.Table, file: Path) -> Path:
+    import pyarrow.parquet as pq
+
+    pq.write_table(batch, file)
+    return file
+
+
+def _loose(schema: pa.Schema) -> pa.Schema:
+    """The schema with exact decimals as floating point numbers, which is what models see in the end."""
+    import pyarrow as pa
+
+    return pa.schema([f.with_type(pa.float64()) if pa.types.is_decimal(f.type) else f for f in schema])
+
+
+def _as_written(schema: pa.Schema) -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema([f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in schema])
