@@ -62,7 +62,7 @@ def features_asset(settings: Settings) -> AssetsDefinition:
         add_partitions(context.instance, settings.partitions_name, segments[KEY].to_pylist())
         version = DataVersion(built.digest)
         seen = {name: None if built.is_new else previous_metadata(context, keys[name], built.digest) for name in keys}
-        refused = seen[QUARANTINE] or _quarantine_metadata(lake, built)
+        refused = seen[QUARANTINE] or _quarantine_metadata(lake, spark, built)
         yield MaterializeResult(asset_key=keys[QUARANTINE], metadata=refused, data_version=version)
         described = seen[FEATURES] or _features_metadata(lake, spark, built)
         yield MaterializeResult(asset_key=keys[FEATURES], metadata=described, data_version=version)
@@ -103,9 +103,9 @@ def _features_metadata(lake: Lake, spark: Spark, built: FeatureSet) -> dict[str,
     }
 
 
-def _quarantine_metadata(lake: Lake, built: FeatureSet) -> dict[str, Any]:
+def _quarantine_metadata(lake: Lake, spark: Spark, built: FeatureSet) -> dict[str, Any]:
     rows, version = built.record["rows"], built.record["quarantine_version"]
-    by_segment = quarantine_by_segment(lake, version)
+    by_segment = quarantine_by_segment(lake, spark, version)
     return {
         "dagster/row_count": rows["quarantined"],
         "segments": int(by_segment["segment"].notna().sum()),

@@ -11,7 +11,7 @@ from assets.features.publish import QUARANTINE, FeatureSet
 from assets.presentation import BLUE, ORANGE, new_figure
 from assets.raw.parse import KEY
 from resources.lake import Lake
-from resources.spark import Spark
+from resources.spark import Spark, literal_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,12 +47,11 @@ def quarantine_rows(lake: Lake, version: int) -> pd.DataFrame:
     return rows.astype(str).apply(lambda column: column.str.slice(0, LONGEST_CELL)) if len(rows) else rows
 
 
-def quarantine_by_segment(lake: Lake, version: int) -> pd.DataFrame:
+def quarantine_by_segment(lake: Lake, spark: Spark, version: int) -> pd.DataFrame:
     """How many rows of each segment were refused, most first: `segment` (null: no key), `rows`."""
-    keys = lake.table(QUARANTINE).arrow(columns=[KEY], version=version)
-    counted = keys.group_by(KEY).aggregate([([], "count_all")]).to_pandas()
-    counted.columns = ["segment" if name == KEY else "rows" for name in counted.columns]
-    return counted.sort_values(["rows", "segment"], ascending=[False, True])
+    files = lake.table(QUARANTINE).files(version)
+    counted = spark.session().read.parquet(*map(literal_path, files)).groupBy(KEY).count().toPandas()
+    return counted.set_axis(["segment", "rows"], axis=1).sort_values(["rows", "segment"], ascending=[False, True])
 
 
 def reasons_plot(by_reason: dict[str, int]) -> Figure:
