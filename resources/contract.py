@@ -76,3 +76,7 @@ class Contract(Section):
         if twice:
             raise ValueError(f"aliases lead two ways: {', '.join(twice)}; a name stands for one column")
         return self
+
+    def names_of(self, column: str) -> list[str]:
+        """All names that a column goes by, its own first."""
+        return [column, *self.aliases.get(column, [])]

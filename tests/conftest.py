@@ -17,6 +17,7 @@ import yaml
 from resources.lake import Lake
 from resources.settings import Settings, read_settings
 from resources.spark import Spark
+from tests.buckets import Bucket, serving
 from tests.instances import create_database, of_database
 
 
@@ -56,6 +57,13 @@ def postgres_database(postgres: str) -> str:
     name = f"empty_{uuid.uuid4().hex}"
     create_database(postgres, name)
     return of_database(postgres, name)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty bucket of an S3 server."""
+    with serving(monkeypatch) as made:
+        yield made
 
 
 @pytest.fixture

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from assets.features.build import point_in_time
 from assets.features.contract import BUCKET
 from assets.features.publish import FeatureSet
 from assets.partitions import bucket_expression
+from assets.raw.fetch import within_reach
 from assets.raw.parse import KEY, PERIOD, REASONS, SOURCE, TIME, Kind, parse_rows, with_period
-from assets.raw.read import read_source, under_own_names
+from assets.raw.read import read_source, under_own_names, unreadable
 from assets.raw.recipe import Recipe
-from assets.raw.source import FILE, LINEAGE, PARSED_BY_US, ROW, find_files, format_of
+from assets.raw.source import FILE, LINEAGE, PARSED_BY_US, ROW, find_files, format_of, refuse_undecodable
 from resources.contract import Contract
 from resources.problems import InputError, Problem
 from resources.settings import Settings, Source
-from resources.spark import Spark, quoted
+from resources.spark import Spark, quoted, spark_errors
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -25,29 +26,44 @@ AT, REFUSED = "__at", "__reason"
 OUTSIDE = "outside_history_and_horizon"
 
 
-def read_brought(
-    spark: Spark, settings: Settings, table: str, features: FeatureSet, recipe: Recipe, kinds: Mapping[str, Kind]
+def stage_brought(
+    spark: Spark,
+    settings: Settings,
+    table: str,
+    features: FeatureSet,
+    recipe: Recipe,
+    kinds: Mapping[str, Kind],
+    folder: str,
 ) -> DataFrame:
-    """The rows of a table that a user brought, none lost.
+    """The rows of a table that a user brought, none lost, now as Parquet in a folder of ours.
 
     Gives `__source` (the row as it came), `__segment`, `fleet_bucket`, `__period` (the row's number in its segment),
     `__at` (the period that it is about), `__reason` (why it can have no forecast, or null), `__file` and `__row` (its
     place in the table), and the columns of `kinds`, typed. Without time a row is about the period a horizon after all.
 
     Raises:
-        InputError: no such table, or it lacks a column that the models look at.
+        InputError: no such table, one that cannot be read, or that lacks a column that the models look at.
     """
-    from pyspark.sql import Window
-    from pyspark.sql import functions as F
-
     aliases_only = Contract(aliases=settings.contract.aliases)  # rows are brought to be scored, not to be refused
     theirs = settings.model_copy(update={"source": _source(settings, table), "contract": aliases_only})
     needed = [*recipe.segment, *recipe.time_columns, *kinds]
     try:
-        raw = read_source(spark.session(), find_files(theirs), theirs, needed)
+        with within_reach(spark.session(), find_files(theirs)) as files:
+            refuse_undecodable(files, theirs)
+            raw = under_own_names(read_source(spark.session(), files, theirs, needed), aliases_only)
+            placed = _placed(parse_rows(raw, theirs, dict(kinds)), features, recipe)
+            _numbered(placed, features, kinds).write.parquet(folder)
+    except spark_errors() as error:
+        raise unreadable(theirs, error) from None
     except InputError as error:
         raise InputError([Problem(f"--input {table}", found.what, found.remedy) for found in error.problems]) from None
-    placed = _placed(parse_rows(under_own_names(raw, aliases_only), theirs, dict(kinds)), features, recipe)
+    return spark.session().read.parquet(folder)
+
+
+def _numbered(placed: DataFrame, features: FeatureSet, kinds: Iterable[str]) -> DataFrame:
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
     bucketed = placed.withColumn(BUCKET, F.expr(f"coalesce({bucket_expression(KEY, features.buckets)}, 0)"))
     in_segment = Window.partitionBy(BUCKET, KEY).orderBy(FILE, ROW)
     numbered = bucketed.withColumn(PERIOD, F.row_number().over(in_segment))
@@ -85,7 +101,7 @@ def _placed(parsed: DataFrame, features: FeatureSet, recipe: Recipe) -> DataFram
 def brought_features(
     rows: DataFrame, history: DataFrame | None, features: FeatureSet, recipe: Recipe, types: Mapping[str, str]
 ) -> DataFrame:
-    """Features of a recipe for the rows (see `read_brought`) that nothing is held against and that it reaches.
+    """Features of a recipe for the rows (see `stage_brought`) that nothing is held against and that it reaches.
 
     Gives a feature table: the segment columns, `__segment`, `__period` (the row's number), the label (unknown), the
     columns of `recipe.features`, and `__at`, by bucket. `history` are the valid rows behind the committed features; a

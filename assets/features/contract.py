@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from assets.partitions import bucket_expression
@@ -120,26 +120,42 @@ def counts_of(judged: DataFrame) -> Counts:
     return Counts(by_reason, {row["name"]: row["count"] for row in said if row["rule"]})
 
 
-def refuse_failed(judged: DataFrame, rules: Iterable[Rule], counts: Counts) -> None:
+def refuse_failed(judged: DataFrame, rules: Sequence[Rule], counts: Counts) -> None:
     """Looks at the rules that no more than a share of the rows may break.
 
     Raises:
         InputError: more rows break one; each is named with some of the rows.
     """
-    rows, found = sum(counts.by_reason.values()), []
-    for rule in rules:
-        broken_by, tolerated = counts.by_rule.get(rule.name, 0), rule.tolerance or 0.0
-        if rule.action == "fail" and broken_by > tolerated * rows:
-            what = f"{rule.name} is broken by {broken_by:,} of {rows:,} rows, {tolerated:.2%} are tolerated"
-            remedy = f"mend the data, or the rule; such rows: {'; '.join(_examples(judged, rule))}"
-            found.append(Problem(f"{WHERE}.{rule.where}", what, remedy))
-    if found:
-        raise InputError(found)
+    rows, by_rule = sum(counts.by_reason.values()), counts.by_rule
+    failed = [
+        rule for rule in rules if rule.action == "fail" and by_rule.get(rule.name, 0) > (rule.tolerance or 0.0) * rows
+    ]
+    if not failed:
+        return
+    examples, found = examples_of(judged, [rule.name for rule in failed]), []
+    for rule in failed:
+        tolerated = f"{rule.tolerance or 0.0:.2%} are tolerated"
+        what = f"{rule.name} is broken by {by_rule[rule.name]:,} of {rows:,} rows, {tolerated}"
+        such = "; ".join(f"{each.file}: {each.row}" for each in examples if each.rule == rule.name)
+        found.append(Problem(f"{WHERE}.{rule.where}", what, f"mend the data, or the rule; such rows: {such}"))
+    raise InputError(found)
 
 
-def _examples(judged: DataFrame, rule: Rule) -> list[str]:
+class Example(NamedTuple):
+    """A row that breaks a rule: the file that it came in, and its raw cells as JSON, cut if they are long."""
+
+    rule: str
+    file: str
+    row: str
+
+
+def examples_of(parsed: DataFrame, rules: Sequence[str]) -> list[Example]:
+    """The first few rows that break each of some rules, in one pass however many rules there are."""
+    from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    guilty = judged.where(F.array_contains(NOTED, rule.name))
-    rows = guilty.select(FILE, F.to_json(SOURCE).alias("row")).orderBy(FILE, ROW).limit(EXAMPLES).collect()
-    return [f"{row[FILE].rpartition('/')[2]}: {row['row'][:LONGEST_EXAMPLE]}" for row in rows]
+    broken = parsed.select(FILE, ROW, SOURCE, F.explode(F.concat(REASONS, NOTED)).alias("rule"))
+    place = F.row_number().over(Window.partitionBy("rule").orderBy(FILE, ROW))
+    first = broken.where(F.col("rule").isin(list(rules))).withColumn("place", place).where(f"place <= {EXAMPLES}")
+    found = first.select("rule", "place", FILE, F.to_json(SOURCE).alias("row")).orderBy("rule", "place").collect()
+    return [Example(row["rule"], row[FILE].rpartition("/")[2], row["row"][:LONGEST_EXAMPLE]) for row in found]

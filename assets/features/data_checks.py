@@ -5,12 +5,14 @@ from typing import Any
 import pandas as pd
 from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, AssetKey, MetadataValue, asset_check
 
+from assets.features.contract import Example, examples_of
 from assets.features.facts import before_this, feature_facts, label_shift, missing_periods, segments_of
 from assets.features.publish import FEATURES, current_features
-from assets.features.rule_summary import rule_examples, rule_table
+from assets.features.rule_summary import rule_table
 from assets.presentation import table
-from assets.raw.parse import KEY
+from assets.raw.parse import KEY, parse_rows
 from assets.raw.rules import rules_of
+from assets.raw.snapshot import RAW, read_snapshot
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark
@@ -30,8 +32,9 @@ def rule_checks(settings: Settings) -> list[AssetChecksDefinition]:
         worse = rows[~rows["kept"]]["rule"].tolist()
         metadata: dict[str, MetadataValue | int] = {"rules": table(rows), "broken too often": len(worse)}
         if worse:
-            guilty = [rule for rule in rules if rule.name in worse]
-            metadata["examples"] = table(rule_examples(lake, spark, settings, features, guilty))
+            raw = read_snapshot(spark, lake.table(RAW), settings, features.record["raw_version"])
+            found = examples_of(parse_rows(raw, settings, features.profile.kinds), worse)
+            metadata["examples"] = table(pd.DataFrame(found, columns=Example._fields))
         return AssetCheckResult(passed=not worse, severity=severity, metadata=metadata)
 
     @asset_check(asset=key, blocking=True, description="Rules that drop rows dropped no more than tolerated.")

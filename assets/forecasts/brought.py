@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from assets.evaluation.incumbent import Champion
 from assets.evaluation.judge import fleet_mean
-from assets.features.brought import AT, brought_features, read_brought
+from assets.features.brought import AT, brought_features, stage_brought
 from assets.features.contract import BUCKET
 from assets.features.publish import FEATURES, FeatureSet, current_features
 from assets.features.rebuild import BucketFiles, by_bucket, committed_files, rows_as_trained
@@ -66,9 +66,7 @@ def score_brought(
     recipe = newest.recipe
     kinds = _kinds([*past, newest])
     with _scratch(lake) as folder:
-        rows = read_brought(spark, settings, table, features, recipe, kinds)
-        rows.write.parquet(f"{folder}/rows")
-        staged = spark.session().read.parquet(f"{folder}/rows")
+        staged = stage_brought(spark, settings, table, features, recipe, kinds, f"{folder}/rows")
         files = {
             each.id: _staged_features(lake, spark, settings, staged, features, each.recipe, f"{folder}/{number}")
             for number, each in enumerate([newest, *past])

@@ -36,7 +36,7 @@ def check_output(out: str) -> None:
 
 
 def write_scored(spark: Spark, rows: DataFrame, scored: list[str], champion: Champion, out: str, folder: str) -> None:
-    """Writes brought rows (see `read_brought`) with their forecasts (files of `SCORED`) to `out`, never in part.
+    """Writes brought rows (see `stage_brought`) with their forecasts (files of `SCORED`) to `out`, never in part.
 
     `folder` is for files that are gone afterwards.
 

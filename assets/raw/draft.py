@@ -14,13 +14,14 @@ import yaml
 
 from assets.raw.calendar import FIRST_SENSIBLE, LAST_SENSIBLE, MOST_PERIODS, infer_calendar
 from assets.raw.column_facts import ColumnFacts, column_facts, has_facts, moment_in
-from assets.raw.layout import layouts_of
+from assets.raw.fetch import within_reach
+from assets.raw.layout import layouts_of, likely_separator
 from assets.raw.likely_roles import Key, likely_key, likely_label, likely_time
 from assets.raw.read import read_source, unreadable
 from assets.raw.source import CORRUPT, LINEAGE, SourceFiles, find_files, refuse_undecodable
 from resources.files import filesystem
 from resources.problems import InputError, Problem
-from resources.settings import Settings, is_local, name_from
+from resources.settings import Settings, Source, is_local, name_from
 from resources.spark import spark_errors
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Draft:
     name: str
     path: str
     format: str | None
+    options: dict[str, Any]
     rows: int
     key: Key
     time: str | None
@@ -71,15 +73,18 @@ def draft_of(session: SparkSession, path: str) -> Draft:
     """
     form = "delta" if _is_delta(path) else None
     # roles are what is looked for: reading asks for no column by name
-    source = {"path": path, **({"format": form} if form else {})}
+    source: dict[str, Any] = {"path": path, **({"format": form} if form else {})}
     settings = Settings.model_validate({"name": _name(path), "source": source, "segment": "?", "label": "?"})
-    files = find_files(settings)
-    refuse_undecodable(files, settings)
-    try:
-        table = read_source(session, files, settings, needed=[]).where(f"{CORRUPT} is null")
-        return _drafted(table, settings, _left_out(table, files, settings))
-    except spark_errors() as error:
-        raise unreadable(settings, error) from None
+    with within_reach(session, find_files(settings)) as files:
+        refuse_undecodable(files, settings)
+        if (separator := likely_separator(files)) is not None:
+            source["options"] = {"sep": separator}
+            settings = settings.model_copy(update={"source": Source.model_validate(source)})
+        try:
+            table = read_source(session, files, settings, needed=[]).where(f"{CORRUPT} is null")
+            return _drafted(table, settings, _left_out(table, files, settings))
+        except spark_errors() as error:
+            raise unreadable(settings, error) from None
 
 
 def _drafted(table: DataFrame, settings: Settings, left_out: dict[str, str]) -> Draft:
@@ -93,6 +98,7 @@ def _drafted(table: DataFrame, settings: Settings, left_out: dict[str, str]) -> 
         name=settings.name,
         path=settings.source.path,
         format=settings.source.format,
+        options=settings.source.options,
         rows=rows,
         key=likely_key(table, others, rows, time),
         time=time.name if time else None,
@@ -142,7 +148,8 @@ def as_yaml(draft: Draft, folder: Path) -> str:
     path = draft.path
     if is_local(path) and Path(path).is_relative_to(folder.resolve()):
         path = str(Path(path).relative_to(folder.resolve()))
-    source = {"path": path} | ({"format": draft.format} if draft.format else {})
+    source: dict[str, Any] = {"path": path} | ({"format": draft.format} if draft.format else {})
+    source |= {"options": draft.options} if draft.options else {}
     text = INTRODUCTION.format(rows=draft.rows, name=_scalar(draft.name), source=_mapping(source))
     return text + "\n".join([*_roles(draft), ""]) + RULES + "\n".join([*_columns(draft), ""])
 
@@ -218,10 +225,13 @@ def _remark(column: ColumnFacts, draft: Draft) -> str:
 
 
 def _mapping(entries: dict[str, Any]) -> str:
-    pairs = (
-        f"{key}: {_sequence(value) if isinstance(value, list) else _scalar(value)}" for key, value in entries.items()
-    )
-    return f"{{{', '.join(pairs)}}}"
+    return f"{{{', '.join(f'{key}: {_value(value)}' for key, value in entries.items())}}}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return _mapping(value)
+    return _sequence(value) if isinstance(value, list) else _scalar(value)
 
 
 def _sequence(values: Sequence[str]) -> str:

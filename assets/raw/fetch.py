@@ -51,7 +51,6 @@ def within_reach(session: SparkSession, files: SourceFiles) -> Iterator[SourceFi
         yield files
         return
     with _scratch() as folder:
-        near = tuple(f"{folder}{path[len(files.root) :]}" for path in files.paths)
         root = str(folder / files.root.rstrip("/").rpartition("/")[2])  # the source may be one file
         near = tuple(f"{root}{path[len(files.root.rstrip('/')) :]}" for path in files.paths)
         system, _ = filesystem(files.given)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TEXT, NUMBER, EMPTY = "text", "number", "null"
 MOST_COLUMNS = 2_000
 HEADER_BYTES = 1 << 20
+SEPARATORS, SNIFFED_LINES = ",;\t|", 50
 Columns = tuple[tuple[str, str], ...]
 
 
@@ -122,6 +123,21 @@ def _header(content: bytes, options: Mapping[str, str]) -> list[str]:
     return next(rows, [])
 
 
+def likely_separator(files: SourceFiles) -> str | None:
+    """What parts the cells of CSV files, where the first one's beginning tells another character than the usual."""
+    if files.format != "csv":
+        return None
+    system, _ = filesystem(files.given)
+    with system.open_input_stream(files.paths[0], compression="detect") as stream:
+        lines = stream.read(HEADER_BYTES).decode("utf-8-sig", errors="replace").splitlines()[:SNIFFED_LINES]
+    try:
+        found = csv.Sniffer().sniff("\n".join(lines), SEPARATORS).delimiter
+    except csv.Error:
+        return None
+    usual = "\t" if ".tsv" in files.paths[0].lower() else ","
+    return None if found == usual or usual in lines[0] else found
+
+
 def class_of(type_: str) -> str:
     """What an Arrow type (as text) is to us: `number`, `boolean`, `text`, `time`, `null`, or the type itself."""
     base = re.split(r"[\[(<]", type_, maxsplit=1)[0]
@@ -138,8 +154,7 @@ def class_of(type_: str) -> str:
 
 def layout_problems(layouts: Sequence[Layout], settings: Settings, needed: Sequence[str]) -> list[Problem]:
     """What is wrong between files: a needed column that some lack, or of which the type changes from one file on."""
-    aliases, found = settings.contract.aliases, []
-    names = {column: [column, *aliases.get(column, [])] for column in needed}
+    names, found = {column: settings.contract.names_of(column) for column in needed}, []
     for column, known_as in names.items():
         holding = [layout for layout in layouts if set(known_as) & set(layout.names)]
         lacking = [layout for layout in layouts if layout not in holding]
@@ -191,9 +206,9 @@ def changed_since(
 ) -> list[Problem]:
     """A problem for each needed column that new files lack, or have of another class than the last snapshot."""
     before = Layout(tuple((field.name, str(field.type)) for field in schema), ("",))
-    aliases, found = settings.contract.aliases, []
+    found = []
     for column in needed:
-        known_as = [column, *aliases.get(column, [])]
+        known_as = settings.contract.names_of(column)
         if layouts and set(known_as) & set(before.names) and not any(set(known_as) & set(x.names) for x in layouts):
             path = min(path for layout in layouts for path in layout.paths)
             remedy = f"{nearest(column, layouts[0].names)}; a former or new name goes to contract.aliases"
@@ -205,11 +220,10 @@ def changed_since(
 
 def missing_columns(columns: Sequence[str], settings: Settings, needed: Sequence[str]) -> list[Problem]:
     """A problem for each needed column that the table has under none of its names, with the nearest name."""
-    aliases = settings.contract.aliases
     return [
         Problem(_role(column, settings), f"the table has no column {column!r}", nearest(column, columns))
         for column in needed
-        if not {column, *aliases.get(column, [])} & set(columns)
+        if not set(settings.contract.names_of(column)) & set(columns)
     ]
 
 
@@ -222,8 +236,9 @@ def nearest(column: str, columns: Sequence[str]) -> str:
 
 def unusable_names(columns: Sequence[str], files: SourceFiles) -> list[Problem]:
     """Columns whose names we need, that Delta Lake, which knows no case, could not tell apart, or that are too many."""
-    ours = () if files.format in ("parquet", "delta") else (CORRUPT,)
-    taken = [column for column in columns if column in RESERVED and column not in ours]
+    if files.format not in ("parquet", "delta"):
+        columns = [column for column in columns if column != CORRUPT]  # that one we asked Spark for
+    taken = [column for column in columns if column in RESERVED]
     found = [Problem("source", f"column {column!r} is a reserved name", "rename it") for column in taken]
     first: dict[str, str] = {}
     for column in columns:

@@ -146,8 +146,8 @@ def under_own_names(raw: DataFrame, contract: Contract) -> DataFrame:
 
     pieces = {
         column: present
-        for column, former in contract.aliases.items()
-        if (present := [name for name in [column, *former] if name in raw.columns]) and present != [column]
+        for column in contract.aliases
+        if (present := [name for name in contract.names_of(column) if name in raw.columns]) and present != [column]
     }
     if not pieces:
         return raw

@@ -16,6 +16,7 @@ from assets.forecasts.publish import FORECASTS, publish_forecasts
 from assets.models.fleet_model import load_fleet_model
 from resources.problems import InputError
 from resources.spark import Spark
+from tests.buckets import Bucket
 from tests.cycle import HORIZON, flats, house, without_time
 from tests.lakes import DAYS, GOOD, SKIPPED, Trained, feature_frame, loaded, matrix, mixed_table, train
 
@@ -87,6 +88,16 @@ def test_rows_without_time_are_predicted_by_their_own_boosters(
     np.testing.assert_allclose(rows["forecast"], wanted, rtol=1e-9)
     assert set(rows["model"]) == {"segment"}
     assert set(rows["version"].astype(int)) == {7}
+
+
+def test_rows_in_a_bucket_are_scored(timeless: Trained, landlord: Champion, bucket: Bucket) -> None:
+    table = flats(HOSTILE, 3, seed=3)
+    bucket.put("new.csv", table)
+    home, out = timeless.home, timeless.home.folder / "out.parquet"
+    score_brought(home.lake, home.spark, home.settings, landlord, bucket.uri("/new.csv"), str(out))
+    rows = pd.read_parquet(out)
+    assert rows["district"].tolist() == table["district"].tolist()
+    assert set(rows["model"]) == {"segment"}
 
 
 def test_who_has_no_model_gets_the_mean_and_the_reason(timeless: Trained, landlord: Champion) -> None:
@@ -194,6 +205,7 @@ def test_times_that_cannot_be_forecast_and_a_segment_that_is_unknown(own: Traine
 
 def test_what_cannot_be_scored_is_explained(own: Trained, tmp_path: Path) -> None:
     champion, table = champion_of(own), mixed_table().drop(columns=["sold", "price"]).assign(prices=1.0)
+    odd, cut = "odd.csv", "cut.parquet"
 
     def refused(
         champion: Champion | None, table: pd.DataFrame, out: str = "out.parquet", given: str = "t.parquet"
@@ -203,11 +215,20 @@ def test_what_cannot_be_scored_is_explained(own: Trained, tmp_path: Path) -> Non
             score_brought(
                 own.home.lake, own.home.spark, own.home.settings, champion, str(tmp_path / given), str(tmp_path / out)
             )
-        assert [path.name for path in tmp_path.iterdir() if path.name != "own"] == ["t.parquet"]
+        assert {path.name for path in tmp_path.iterdir()} <= {"own", "t.parquet", odd, cut}
         return str(caught.value)
 
     assert "did you mean 'prices'?" in refused(champion, table)
     assert "no file at" in refused(champion, table, given="none.parquet")
+    (tmp_path / odd).write_bytes("shop,day,price,weather\nMünchen,2024-01-01,2,sun\n".encode("windows-1252"))
+    assert "--input" in (said := refused(champion, table, given=odd))
+    assert "is not utf-8" in said
+    good = mixed_table()
+    good.to_parquet(tmp_path / cut, row_group_size=50, index=False)
+    spoiled = bytearray((tmp_path / cut).read_bytes())
+    spoiled[100:2000] = bytes(1900)
+    (tmp_path / cut).write_bytes(spoiled)
+    assert f"{cut}: cannot be read" in refused(champion, table, given=cut)
     assert "neither Parquet nor CSV" in refused(champion, table, out="out.xlsx")
     assert "has no champion yet -> run the weekly cycle" in refused(None, table)
     nested = mixed_table().assign(parts=[[1]] * len(mixed_table()))

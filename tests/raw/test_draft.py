@@ -21,6 +21,7 @@ from assets.raw.source import find_files
 from resources.problems import InputError
 from resources.settings import Settings, read_settings
 from resources.spark import Spark
+from tests.buckets import Bucket
 from tests.conftest import daily_sales
 from tests.cycle import flats, sales
 from tests.hostile import HOSTILE
@@ -223,7 +224,7 @@ def test_any_name_and_value_can_be_written(tmp_path: Path) -> None:
     columns = (*map(column, HOSTILE), column("all", tuple(HOSTILE)))
     left_out = dict.fromkeys(HOSTILE, "is not in every file")
     path = str(tmp_path / "a #b: {c}.csv")
-    draft = Draft("tiny", path, None, 9, Key(("a,b", "\n")), "day", None, "- y", columns, left_out)
+    draft = Draft("tiny", path, None, {}, 9, Key(("a,b", "\n")), "day", None, "- y", columns, left_out)
     settings = read_back(draft, tmp_path)
     assert (settings.source.path, settings.segment, settings.label) == (path, ["a,b", "\n"], "- y")
     assert list(settings.contract.columns) == [*HOSTILE, "all"]
@@ -253,3 +254,29 @@ def test_no_table(spark: Spark, tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(InputError, match="not readable as Parquet"):
         drafted(spark, tmp_path / "broken.parquet")
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "t.csv"), ("\t", "t.csv"), ("|", "t.csv.gz"), (",", "t.tsv")])
+def test_what_parts_the_cells_is_found(
+    spark: Spark, tmp_path: Path, daily: pd.DataFrame, separator: str, name: str
+) -> None:
+    daily.to_csv(tmp_path / name, index=False, sep=separator)
+    settings = read_back(drafted(spark, tmp_path / name), tmp_path)
+    assert (settings.segment, settings.time, settings.label) == (["shop"], "day", "sold")
+    assert settings.source.options == {"sep": separator}
+    assert validated(spark, settings).rows == len(daily)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
+def test_what_usually_parts_the_cells_is_not_written(
+    spark: Spark, tmp_path: Path, daily: pd.DataFrame, name: str
+) -> None:
+    daily.to_csv(tmp_path / name, index=False, sep="," if name == "t.csv" else "\t")
+    assert read_back(drafted(spark, tmp_path / name), tmp_path).source.options == {}
+
+
+def test_a_table_in_a_bucket(spark: Spark, tmp_path: Path, bucket: Bucket, daily: pd.DataFrame) -> None:
+    bucket.put("sales.csv", daily)
+    draft = draft_of(spark.session(), bucket.uri("/sales.csv"))
+    settings = read_back(draft, tmp_path)
+    assert (draft.rows, settings.source.path, settings.label) == (len(daily), bucket.uri("/sales.csv"), "sold")

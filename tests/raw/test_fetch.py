@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from assets.raw.ingest import ingest
 from assets.raw.snapshot import RAW
 from resources.problems import InputError
 from resources.spark import Spark
+from tests.buckets import Bucket
 from tests.conftest import Fleet, MakeFleet, daily_sales
 
 QUERY = "select shop, day, sold, price from sales order by shop, day"
@@ -97,36 +97,6 @@ def test_what_is_wrong_with_a_query_is_said(
 def test_passwords_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_PASSWORD", "se/cret")
     assert with_environment("x://u:${DATABASE_PASSWORD}@h") == "x://u:se/cret@h"
-
-
-class Bucket:
-    """A bucket of an S3 server, and the folder `in` in it."""
-
-    def __init__(self, client: Any, server: str) -> None:
-        self._client, self._server = client, server
-        client.create_bucket(Bucket="sales")
-
-    def uri(self, name: str = "") -> str:
-        return f"s3://sales/in{name}?endpoint_override={self._server}&scheme=http&region=us-east-1"
-
-    def put(self, name: str, table: pd.DataFrame) -> None:
-        self._client.put_object(Bucket="sales", Key=f"in/{name}", Body=table.to_csv(index=False).encode())
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield Bucket(boto3.client("s3", endpoint_url=f"http://{host}:{port}"), f"{host}:{port}")
-    server.stop()
 
 
 def test_a_bucket_is_read_file_by_file(spark: Spark, make_fleet: MakeFleet, bucket: Bucket) -> None:

@@ -1,0 +1,46 @@
+"""A bucket behind a real S3 server of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
+import pytest
+
+
+class Bucket:
+    """A bucket of an S3 server, and the folder `in` in it."""
+
+    def __init__(self, client: Any, server: str) -> None:
+        self._client, self._server = client, server
+        client.create_bucket(Bucket="sales")
+
+    def uri(self, name: str = "") -> str:
+        """The URI of the folder, or of a file in it."""
+        return f"s3://sales/in{name}?endpoint_override={self._server}&scheme=http&region=us-east-1"
+
+    def put(self, name: str, table: pd.DataFrame | bytes) -> None:
+        """Writes a file: a table as CSV, or bytes."""
+        content = table if isinstance(table, bytes) else table.to_csv(index=False).encode()
+        self._client.put_object(Bucket="sales", Key=f"in/{name}", Body=content)
+
+
+@contextmanager
+def serving(environment: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty bucket, with the keys to it in the environment."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        environment.setenv(name, "test")
+    environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield Bucket(boto3.client("s3", endpoint_url=f"http://{host}:{port}"), f"{host}:{port}")
+    finally:
+        server.stop()
