@@ -14,6 +14,7 @@ import os
 import shutil
 import statistics
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -22,13 +23,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from assets.evaluation.incumbent import Champion
 from assets.features.publish import current_features
 from assets.features.rebuild import committed_files
 from assets.forecasts.publish import FORECASTS, publish_forecasts
 from assets.models.bucket import read_bucket
-from assets.models.shard import boosters
+from assets.models.packing import model_text
 from assets.models.store import latest_training, listing_of
 from benchmarks.figures import show
 from benchmarks.made_fleet import made_settings
@@ -108,12 +110,19 @@ def _predict_all(uri: str, buckets: list[int], start: Barrier, results: Any) -> 
         ahead = {
             rows.key: rows.x[rows.periods > last] for rows in read_bucket(files[bucket], features.recipe).segments()
         }
-        loaded += [(model.model_to_string(), ahead[key]) for key, model in boosters(lake.root, mine, "served")]
+        loaded += [(text, ahead[key]) for key, text in _texts(lake, mine)]
     start.wait()
     done = 0
     for text, x in loaded:
         done += len(lgb.Booster(model_str=text).predict(x, num_threads=1))
     results.put(done)
+
+
+def _texts(lake: Lake, listed: pa.Table) -> Iterator[tuple[str, str]]:
+    """Segments and LightGBM's whole text of their models."""
+    for shard in listed["shard"].unique().to_pylist():
+        rows = pq.read_table(f"{lake.root}/{shard}", columns=["segment", "served"]).to_pylist()
+        yield from ((row["segment"], model_text(row["served"])) for row in rows)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from assets.partitions import bucket_expression
 from assets.raw.parse import KEY, NOTED, PERIOD, REASONS, SOURCE, parse_rows, with_period
 from assets.raw.profile import Profile, Timeline
+from assets.raw.recipe import Recipe
 from assets.raw.rules import WHERE, Rule
 from assets.raw.source import ARRIVED, FILE, ROW
 from assets.raw.split import CLASS, HASH, ROWS_A_CLASS, with_hash
@@ -94,6 +95,21 @@ def _ranked(rows: DataFrame) -> DataFrame:
 def valid_rows(judged: DataFrame) -> DataFrame:
     """The rows that nothing is held against, without their raw cells."""
     return judged.where(USABLE).drop(SOURCE, REASONS, NOTED, ARRIVED)
+
+
+def segments_in(valid: DataFrame, recipe: Recipe, profile: Profile) -> DataFrame:
+    """A row a segment: its bucket and key, rows, known labels and their mean, first and last period, whether open."""
+    from pyspark.sql import functions as F
+
+    label, last = quoted(recipe.label), profile.last_period
+    return valid.groupBy(BUCKET, KEY, *[quoted(column) for column in recipe.segment]).agg(
+        F.count("*").alias("__rows"),
+        F.count(label).alias("__labelled"),
+        F.expr(f"avg({label})").alias("__label"),
+        F.expr(f"min({PERIOD})").alias("__first"),
+        F.expr(f"max({PERIOD})").alias("__last"),
+        F.expr(f"max({PERIOD}) > {last - recipe.closed_after}").alias("__open"),
+    )
 
 
 def quarantined_rows(judged: DataFrame) -> DataFrame:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+
 from assets.code_version import code_version, version_of
 from assets.features.build import build_features
 from assets.features.contract import (
@@ -14,10 +16,11 @@ from assets.features.contract import (
     judged_rows,
     quarantined_rows,
     refuse_failed,
+    segments_in,
     valid_rows,
 )
 from assets.raw.inspect import snapshot_profile
-from assets.raw.parse import KEY, PERIOD
+from assets.raw.parse import KEY
 from assets.raw.profile import Profile
 from assets.raw.recipe import Recipe, recipe_of
 from assets.raw.rules import Rule, failed_at_work, rules_of
@@ -89,6 +92,14 @@ def current_recipe(lake: Lake, spark: Spark, settings: Settings) -> Recipe:
     recipe = recipe_of(settings, _profile(lake, spark, settings))
     categories = current_features(lake).recipe.categories if lake.table(FEATURES).exists() else {}
     return recipe.model_copy(update={"categories": categories})
+
+
+def mean_label(lake: Lake, features: FeatureSet) -> float:
+    """Mean of all known labels of the fleet, 0 without any: the forecast where nothing is known of a segment."""
+    known = lake.table(SEGMENTS).arrow([KEY, "__labelled", "__label"], version=features.record["segments_version"])
+    known = known.filter(pc.greater(known["__labelled"], 0)).sort_by(KEY)  # sums depend on the order
+    count = pc.sum(known["__labelled"]).as_py() or 0
+    return pc.sum(pc.multiply(known["__label"], known["__labelled"])).as_py() / count if count else 0.0
 
 
 def publish_features(lake: Lake, spark: Spark, settings: Settings) -> FeatureSet:
@@ -176,16 +187,7 @@ def _categories(valid: DataFrame, recipe: Recipe) -> dict[str, list[str]]:
 def _write_segments(
     lake: Lake, valid: DataFrame, recipe: Recipe, profile: Profile, record: dict[str, Any]
 ) -> tuple[int, int]:
-    from pyspark.sql import functions as F
-
-    label, last = quoted(recipe.label), profile.last_period
-    segments = valid.groupBy(BUCKET, KEY, *[quoted(column) for column in recipe.segment]).agg(
-        F.count("*").alias("__rows"),
-        F.count(label).alias("__labelled"),
-        F.expr(f"min({PERIOD})").alias("__first"),
-        F.expr(f"max({PERIOD})").alias("__last"),
-        F.expr(f"max({PERIOD}) > {last - recipe.closed_after}").alias("__open"),
-    )
+    segments = segments_in(valid, recipe, profile)
     version = _write(lake.table(SEGMENTS), segments.coalesce(1), record)
     return version, lake.table(SEGMENTS).arrow(columns=[KEY], version=version).num_rows
 

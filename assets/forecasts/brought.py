@@ -13,14 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from assets.evaluation.incumbent import Champion
-from assets.evaluation.judge import fleet_mean
 from assets.features.brought import AT, brought_features, stage_brought
 from assets.features.contract import BUCKET
-from assets.features.publish import FEATURES, FeatureSet, current_features
+from assets.features.publish import FEATURES, FeatureSet, current_features, mean_label
 from assets.features.rebuild import BucketFiles, by_bucket, committed_files, rows_as_trained
 from assets.forecasts.scored_table import SCORED, check_output, write_scored
 from assets.models.baseline import seasonal_naive
-from assets.models.bucket import Floats, SegmentRows, read_bucket
+from assets.models.bucket import Floats, SegmentRows, label_history, read_bucket
 from assets.models.fleet_model import SERVED, identity_columns
 from assets.models.line import BASELINE
 from assets.models.predictions import Candidate, ModelGroup, candidate_predictions
@@ -78,7 +77,7 @@ def score_brought(
                 score_bucket_of_brought,
                 recipe=recipe,
                 last=features.profile.last_period,
-                otherwise=fleet_mean(spark, history, recipe.label, features.profile.last_period),
+                otherwise=mean_label(lake, features),
                 champion=Candidate(lake.root, listing, groups, (newest.id, newest.serves_unproven)),
                 folder=f"{folder}/scored",
             )
@@ -155,7 +154,7 @@ def score_bucket_of_brought(
         places = segments[key].first_row + np.flatnonzero(np.isfinite(values))
         forecast[places], model[places] = values[np.isfinite(values)], made_by
     about = bucket.table[AT].to_numpy().astype(np.int64)
-    for past in _history(task, recipe):
+    for past in label_history(task.history, recipe):
         if past.key in segments:
             rows = segments[past.key]
             places = rows.first_row + np.flatnonzero(_missing(forecast, rows))
@@ -173,10 +172,3 @@ def score_bucket_of_brought(
 
 def _missing(forecast: Floats, rows: SegmentRows) -> np.ndarray:
     return np.isnan(forecast[rows.first_row : rows.first_row + len(rows.periods)])
-
-
-def _history(task: BroughtTask, recipe: Recipe) -> Iterator[SegmentRows]:
-    """Periods and labels of a bucket's segments, without features."""
-    nothing: dict[str, list[str]] = {"known_ahead": [], "lags": [], "windows": [], "calendar_features": []}
-    if task.history:
-        yield from read_bucket(task.history, recipe.model_copy(update=nothing)).segments()

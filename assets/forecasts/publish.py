@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 
 from assets.code_version import code_version, version_of
 from assets.evaluation.incumbent import Champion
-from assets.evaluation.judge import candidate, fleet_mean
+from assets.evaluation.judge import candidate
 from assets.features.build import ASSUMED
-from assets.features.publish import FEATURES, FeatureSet, current_recipe
+from assets.features.publish import FEATURES, FeatureSet, current_recipe, mean_label
 from assets.features.rebuild import committed_files
 from assets.forecasts.score import WRITTEN, ScoreTask, forecast_table, score_bucket
 from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
@@ -62,7 +62,7 @@ def publish_forecasts(
             score_bucket,
             recipe=recipe,
             last=last,
-            otherwise=fleet_mean(spark, files, recipe.label, last),
+            otherwise=mean_label(lake, features),
             champion=workers_champion,
             version=version,
             time_type=features.profile.times.time_type,

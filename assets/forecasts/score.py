@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from assets.features.build import ASSUMED
 from assets.models.baseline import seasonal_naive
-from assets.models.bucket import Bucket, read_bucket
+from assets.models.bucket import Bucket, label_history, read_bucket
 from assets.models.fleet_model import SERVED, identity_columns
 from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
 from assets.models.predictions import Candidate, candidate_predictions
@@ -54,47 +54,53 @@ def score_bucket(
     `last` is the period of the fleet's last label: every forecast's origin. `otherwise` serves a segment of which
     nothing is known.
     """
-    bucket = read_bucket(task.files, recipe, also=[*identity_columns(recipe), TIME, ASSUMED])
-    future = bucket.periods > last
-    forecast, model = _forecasts(task, bucket, recipe, last, otherwise, champion)
-    rows = bucket.table.filter(pa.array(future))
-    table = forecast_table(rows, forecast[future], MODELS[model[future]], recipe, version, time_type)
-    if not len(table):
+    ahead = read_bucket(task.files, recipe, also=[*identity_columns(recipe), TIME, ASSUMED], after=last)
+    rows = ahead.table
+    if not len(rows):
         return
+    forecast, model = _forecasts(task, ahead, recipe, last, otherwise, champion)
+    table = forecast_table(rows, forecast, MODELS[model], recipe, version, time_type)
     name = f"bucket-{task.bucket:05d}-{uuid.uuid4().hex}.parquet"
     write_parquet(table, f"{folder}/{name}")
-    counts = np.bincount(model[future], minlength=len(MODELS)).tolist()
+    counts = np.bincount(model, minlength=len(MODELS)).tolist()
     by_model = {f"by_{name}": count for name, count in zip(MODELS, counts, strict=True)}
     yield {"file": name, "rows": len(table), "assumed": int(pc.sum(rows[ASSUMED]).as_py() or 0), **by_model}
 
 
 def _forecasts(
-    task: ScoreTask, bucket: Bucket, recipe: Recipe, last: int, otherwise: float, champion: Candidate | None
+    task: ScoreTask, ahead: Bucket, recipe: Recipe, last: int, otherwise: float, champion: Candidate | None
 ) -> tuple[Floats, NDArray[np.int8]]:
-    """For each row of the bucket that lies ahead the forecast, and who made it (a place in `MODELS`)."""
-    forecast, made_by = np.full(len(bucket.periods), np.nan), np.zeros(len(bucket.periods), dtype=np.int8)
-    ahead = {rows.key: rows for rows in bucket.segments() if rows.periods[-1] > last}
-    targets = {key: rows.periods[rows.periods > last] for key, rows in ahead.items()}
+    """For each row, all of which lie ahead, the forecast, and who made it (a place in `MODELS`)."""
+    forecast, made_by = np.full(len(ahead.periods), np.nan), np.zeros(len(ahead.periods), dtype=np.int8)
+    segments = {rows.key: rows for rows in ahead.segments()}
+    targets = {key: rows.periods for key, rows in segments.items()}
     if champion is not None:
-        found = candidate_predictions(champion, bucket, task.bucket, recipe, targets, SERVED, only_chosen=True)
+        place_of = {name: place for place, name in enumerate(MODELS)}
+        found = candidate_predictions(champion, ahead, task.bucket, recipe, targets, SERVED, only_chosen=True)
         for key, model, predicted in found:
-            places = _ahead(ahead[key].first_row, ahead[key].periods, last)
-            forecast[places] = np.where(np.isfinite(predicted), predicted, np.nan)
-            made_by[places] = np.where(np.isfinite(predicted), int(np.flatnonzero(model == MODELS)[0]), 0)
-    for key, rows in ahead.items():
-        places = _ahead(rows.first_row, rows.periods, last)
-        missing = np.isnan(forecast[places])
-        if missing.any():
-            known = rows.periods <= last
-            origins = np.full(len(places), last)
-            history = rows.periods[known], rows.labels[known]
-            naive = seasonal_naive(*history, targets[key], origins, recipe.season, otherwise)
-            forecast[places] = np.where(missing, naive, forecast[places])
+            first = segments[key].first_row
+            forecast[first : first + len(predicted)] = predicted
+            made_by[first : first + len(predicted)] = place_of[model]
+    forecast[~np.isfinite(forecast)] = np.nan
+    missing = np.isnan(forecast)
+    made_by[missing] = 0
+    if missing.any():
+        naive = _by_baseline(task, ahead, recipe, last, otherwise)
+        forecast[missing] = naive[missing]
     return forecast, made_by
 
 
-def _ahead(first_row: int, periods: NDArray[np.int64], last: int) -> NDArray[np.int64]:
-    return first_row + np.flatnonzero(periods > last)
+def _by_baseline(task: ScoreTask, ahead: Bucket, recipe: Recipe, last: int, otherwise: float) -> Floats:
+    """For each row, all of which lie ahead, the baseline's forecast."""
+    forecast, segments = np.full(len(ahead.periods), otherwise), {rows.key: rows for rows in ahead.segments()}
+    for past in label_history(task.files, recipe):
+        if past.key in segments:
+            rows, known = segments[past.key], past.periods <= last
+            origins = np.full(len(rows.periods), last)
+            history = past.periods[known], past.labels[known]
+            naive = seasonal_naive(*history, rows.periods, origins, recipe.season, otherwise)
+            forecast[rows.first_row : rows.first_row + len(naive)] = naive
+    return forecast
 
 
 def forecast_table(

@@ -66,8 +66,11 @@ class Bucket:
             start = end
 
 
-def read_bucket(files: Sequence[str], recipe: Recipe, also: Sequence[str] = ()) -> Bucket:
-    """The rows of a bucket's feature files with the recipe's features as one matrix; `also` names other columns."""
+def read_bucket(files: Sequence[str], recipe: Recipe, also: Sequence[str] = (), after: int | None = None) -> Bucket:
+    """The rows of a bucket's feature files with the recipe's features as one matrix; `also` names other columns.
+
+    With `after` just the rows of later periods.
+    """
     import pyarrow.parquet as pq
 
     from resources.files import filesystem
@@ -78,6 +81,8 @@ def read_bucket(files: Sequence[str], recipe: Recipe, also: Sequence[str] = ()) 
         system, path = filesystem(file)
         parts.append(pq.ParquetFile(system.open_input_file(path)).read(columns=columns))
     table = pa.concat_tables(parts)
+    if after is not None:
+        table = table.filter(pc.greater(table[PERIOD], after))
     if len(parts) > 1:
         table = table.sort_by([(KEY, "ascending"), (PERIOD, "ascending")])
     x = np.empty((table.num_rows, len(recipe.features)))
@@ -85,6 +90,13 @@ def read_bucket(files: Sequence[str], recipe: Recipe, also: Sequence[str] = ()) 
         x[:, position] = _numbers(table[feature], categories)
     periods = table[PERIOD].to_numpy().astype(np.int64)
     return Bucket(table, x, _numbers(table[recipe.label], None), periods)
+
+
+def label_history(files: Sequence[str], recipe: Recipe) -> Iterator[SegmentRows]:
+    """Periods and labels of a bucket's segments, without features."""
+    nothing: dict[str, list[str]] = {"known_ahead": [], "lags": [], "windows": [], "calendar_features": []}
+    if files:
+        yield from read_bucket(files, recipe.model_copy(update=nothing)).segments()
 
 
 def categorical_positions(recipe: Recipe) -> list[int]:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from assets.models.bucket import Bucket, categorical_positions, read_bucket
 from assets.models.fit import boosted, predict, transformed
 from assets.models.isolation import Lost, isolated
-from assets.models.shard import BOOSTERS, packed, unpacked
+from assets.models.packing import packed, unpacked
+from assets.models.shard import BOOSTERS
 from assets.raw.parse import KEY
 from assets.raw.recipe import Recipe
 from resources.files import filesystem, whole_file

@@ -17,7 +17,7 @@ from assets.models.bucket import SegmentRows
 from assets.models.error_sums import error_sums
 from assets.models.fit import fit, predict
 from assets.models.line import FAILED, TRAINED
-from assets.models.shard import packed
+from assets.models.packing import packed
 from assets.raw.recipe import Recipe
 
 Floats = NDArray[np.float64]

@@ -6,7 +6,6 @@ the table of models names it; until then it is what a run that died has left, an
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,33 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.models.line import FIT_COLUMNS, SHARD
+from assets.models.packing import unpacked
 from resources.files import filesystem, whole_file
 
 if TYPE_CHECKING:
     from lightgbm import Booster
 
 BOOSTERS = "boosters"
-TEXT_CODEC = "zstd"
-THREADS = re.compile(r"\[num_threads: \d+\]")
 SEGMENTS_A_SHARD, SECONDS_A_SHARD = 64, 5.0
 GENERATIONS = 4
-
-
-def packed(booster: Booster) -> bytes:
-    """LightGBM's model text, compressed with Zstandard; the same whatever the number of threads it was trained on."""
-    text = THREADS.sub("[num_threads: 1]", booster.model_to_string())
-    sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, TEXT_CODEC) as stream:
-        stream.write(text.encode())
-    return sink.getvalue().to_pybytes()
-
-
-def unpacked(model: bytes) -> Booster:
-    """The inverse of `packed`."""
-    import lightgbm as lgb
-
-    with pa.CompressedInputStream(pa.BufferReader(model), TEXT_CODEC) as stream:
-        return lgb.Booster(model_str=stream.read().decode())
 
 
 class ShardWriter:

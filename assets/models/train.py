@@ -28,7 +28,7 @@ from resources.spark import Spark
 
 CODE_VERSION = code_version(
     "assets.models.fit", "assets.models.segment", "assets.models.bucket", "assets.models.baseline",
-    "assets.models.fleet_model", "assets.models.choice",
+    "assets.models.fleet_model", "assets.models.choice", "assets.models.packing",
 )  # fmt: skip
 Say = Callable[[str], None]
 

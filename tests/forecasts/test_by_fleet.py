@@ -19,7 +19,7 @@ from assets.evaluation.incumbent import Champion
 from assets.evaluation.judge import EVALUATION, evaluate
 from assets.features.publish import current_features
 from assets.forecasts.publish import FORECASTS, publish_forecasts
-from assets.models.shard import unpacked
+from assets.models.packing import unpacked
 from assets.models.store import listing_of
 from resources.spark import Spark
 from tests.cycle import HORIZON, House, house, sales

@@ -9,9 +9,8 @@ import pyarrow as pa
 import pytest
 
 from assets.models.bucket import SegmentRows, read_bucket
-from assets.models.fit import predict
+from assets.models.packing import unpacked
 from assets.models.segment import CutOffs, fingerprint
-from assets.models.shard import packed, unpacked
 from tests.models.small import HOLDOUT, LAST, changed, recipe, segment, trained
 
 
@@ -115,13 +114,6 @@ def test_the_fingerprint_is_of_all_that_a_fit_sees_and_of_nothing_else() -> None
         mark(rows, shared="other"),
     ]
     assert len({mark(rows), *others}) == len(others) + 1
-
-
-def test_a_packed_model_predicts_to_the_bit_what_it_did() -> None:
-    rows = segment()
-    booster = unpacked(trained(rows)["served"])
-    again = unpacked(packed(booster))
-    np.testing.assert_array_equal(predict(booster, rows.x, recipe().model), predict(again, rows.x, recipe().model))
 
 
 def test_rows_are_found_by_period_not_by_place() -> None:

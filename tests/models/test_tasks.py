@@ -10,7 +10,7 @@ from assets.features.rebuild import committed_files
 from assets.models import tasks
 from assets.models.bucket import read_bucket
 from assets.models.fit import fit
-from assets.models.shard import packed
+from assets.models.packing import packed
 from assets.models.tasks import fleet_task, training_tasks
 from assets.partitions import bucket_of
 from resources.settings import Failures
