@@ -65,11 +65,10 @@ def make_fleet(folder: Path, segments: int, rows: int, processes: int) -> Settin
     keys = [f"series {n:06d}" for n in range(segments)]
     buckets = bucket_count(segments, profile.rows)
     places = [bucket_of(key, buckets) for key in keys]
+    alike = {"__rows": rows, "__labelled": rows, "__label": 100.0, "__open": True}
     listed = pa.table({BUCKET: pa.array(places, pa.int32()), "__segment": keys, "series": keys})
-    listed = listed.append_column("__rows", pa.array([rows] * segments)).append_column(
-        "__labelled", pa.array([rows] * segments)
-    )
-    listed = listed.append_column("__open", pa.array([True] * segments))
+    for name, value in alike.items():
+        listed = listed.append_column(name, pa.array([value] * segments))
     _commit(lake, SEGMENTS, listed, record)
     features = {
         "digest": record["digest"], "profile": profile.to_json(), "raw_version": 0, "raw_digest": record["digest"],
