@@ -57,7 +57,7 @@ def evaluation_asset(settings: Settings) -> AssetsDefinition:
             features, training = current_features(lake), latest_training(lake)
             assert training is not None, "segment_models comes first"
             champion = published_champion(lake, mlflow)
-            judged, is_new = evaluate(lake, spark, settings, features, training, champion)
+            judged, is_new = evaluate(lake, spark, settings, features, training, champion, context.log.info)
         errors = {name: error for name, error in judged.record["errors"].items() if error is not None}
         shown = ", ".join(f"{name} {error:.4f}" for name, error in errors.items())
         context.log.info(f"evaluation: {judged.record['metric']} {shown}" + ("" if is_new else ", unchanged"))

@@ -20,7 +20,7 @@ from assets.models.error_sums import metric_of, totals
 from assets.models.line import FAILED, SKIPPED
 from assets.models.predictions import Candidate, ModelGroup
 from assets.models.segment import CutOffs
-from assets.models.spread import spread
+from assets.models.spread import Say, spread
 from assets.models.store import LISTING, TRAINING, UNKNOWN, Training, listing_of, shared_listing, trainings
 from assets.raw.parse import KEY, PERIOD
 from assets.raw.recipe import Recipe
@@ -63,6 +63,7 @@ def evaluate(
     features: FeatureSet,
     training: Training,
     champion: Champion | None,
+    say: Say | None = None,
 ) -> tuple[Evaluation, bool]:
     """Commits the comparison of a training with the champion and the baseline; gives it and whether it is new."""
     last = latest_evaluation(lake)
@@ -71,7 +72,7 @@ def evaluate(
         return last, False
     challenger = challenger_listing(lake, features, training, champion)
     incumbent, why_not = _comparable(lake, features, training.recipe, champion)
-    sums = _judge(lake, spark, settings, features, training, challenger, incumbent)
+    sums = _judge(lake, spark, settings, features, training, challenger, incumbent, say)
     table = challenger.join(sums, "segment", join_type="left outer").sort_by("segment")
     record = _record(digest, features, training, incumbent, why_not, table)
     record["champion_version"] = champion.version if champion else None
@@ -136,6 +137,7 @@ def _judge(
     training: Training,
     challenger: pa.Table,
     incumbent: Champion | None,
+    say: Say | None,
 ) -> pa.Table:
     recipe, files = training.recipe, committed_files(lake, features)
     cut_offs = CutOffs.of(recipe, features.profile.last_period)
@@ -150,7 +152,8 @@ def _judge(
             if incumbent
             else None,
         )
-        return spread(spark, [JudgeTask(bucket, own) for bucket, own in files.items()], work, JUDGED)
+        tasks = [JudgeTask(bucket, own) for bucket, own in files.items()]
+        return spread(spark, tasks, work, JUDGED, short=True, what="judged", total=len(challenger), say=say)
 
 
 @contextmanager

@@ -94,6 +94,12 @@ def current_recipe(lake: Lake, spark: Spark, settings: Settings) -> Recipe:
     return recipe.model_copy(update={"categories": categories})
 
 
+def open_segments(lake: Lake, features: FeatureSet) -> int:
+    """How many segments are to be forecast."""
+    listed = lake.table(SEGMENTS).arrow(["__open"], version=features.record["segments_version"])
+    return pc.sum(listed["__open"]).as_py() or 0
+
+
 def mean_label(lake: Lake, features: FeatureSet) -> float:
     """Mean of all known labels of the fleet, 0 without any: the forecast where nothing is known of a segment."""
     known = lake.table(SEGMENTS).arrow([KEY, "__labelled", "__label"], version=features.record["segments_version"])

@@ -40,7 +40,7 @@ def forecasts_asset(settings: Settings) -> AssetsDefinition:
     def forecasts(context: AssetExecutionContext, lake: Lake, spark: Spark, mlflow: Mlflow) -> MaterializeResult:
         with mistakes_explained():
             features, champion = current_features(lake), published_champion(lake, mlflow)
-            published = publish_forecasts(lake, spark, settings, features, champion)
+            published = publish_forecasts(lake, spark, settings, features, champion, context.log.info)
         record = published.record
         context.log.info(
             f"forecasts: {record['rows']:,} rows for {record['segments']:,} segments, "

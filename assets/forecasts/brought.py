@@ -82,7 +82,7 @@ def score_brought(
                 folder=f"{folder}/scored",
             )
             tasks = [BroughtTask(bucket, own, history.get(bucket, ())) for bucket, own in files[newest.id].items()]
-            written = spread(spark, tasks, work, WRITTEN)
+            written = spread(spark, tasks, work, WRITTEN, short=True)
         scored = sorted(set(written["file"].to_pylist()))
         write_scored(spark, staged, [f"{folder}/scored/{name}" for name in scored], champion, out, f"{folder}/out")
     counted = written.group_by("model").aggregate([("rows", "sum")])

@@ -3,7 +3,7 @@
 import pyarrow.compute as pc
 from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, AssetKey, asset_check
 
-from assets.features.publish import SEGMENTS, current_features
+from assets.features.publish import current_features, open_segments
 from assets.forecasts.publish import FORECASTS
 from assets.forecasts.score import COLUMNS, output_name
 from resources.lake import Lake
@@ -17,8 +17,7 @@ def forecasts_checks(settings: Settings) -> list[AssetChecksDefinition]:
     @asset_check(asset=key, blocking=True, description="Every open segment has one forecast a period of the horizon.")
     def complete(lake: Lake) -> AssetCheckResult:
         features = current_features(lake)
-        segments = lake.table(SEGMENTS).arrow(["__open"], version=features.record["segments_version"])
-        still_open = int(pc.sum(segments["__open"]).as_py() or 0)
+        still_open = open_segments(lake, features)
         keys = [*features.recipe.segment, *features.recipe.time_columns]
         rows = lake.table(FORECASTS).arrow(keys)
         distinct = len(rows.group_by(keys).aggregate([]))

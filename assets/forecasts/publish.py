@@ -14,11 +14,11 @@ from assets.code_version import code_version, version_of
 from assets.evaluation.incumbent import Champion
 from assets.evaluation.judge import candidate
 from assets.features.build import ASSUMED
-from assets.features.publish import FEATURES, FeatureSet, current_recipe, mean_label
+from assets.features.publish import FEATURES, FeatureSet, current_recipe, mean_label, open_segments
 from assets.features.rebuild import committed_files
 from assets.forecasts.score import WRITTEN, ScoreTask, forecast_table, score_bucket
 from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
-from assets.models.spread import spread
+from assets.models.spread import Say, spread
 from assets.models.store import trainings
 from assets.raw.parse import TIME
 from resources.lake import Lake
@@ -39,7 +39,12 @@ class Forecasts:
 
 
 def publish_forecasts(
-    lake: Lake, spark: Spark, settings: Settings, features: FeatureSet, champion: Champion | None
+    lake: Lake,
+    spark: Spark,
+    settings: Settings,
+    features: FeatureSet,
+    champion: Champion | None,
+    say: Say | None = None,
 ) -> Forecasts:
     """Commits `horizon` forecasts for every open segment; nothing if these very ones are there already.
 
@@ -68,7 +73,8 @@ def publish_forecasts(
             time_type=features.profile.times.time_type,
             folder=staging.uri,
         )
-        written = spread(spark, tasks, work, WRITTEN)
+        total = open_segments(lake, features)
+        written = spread(spark, tasks, work, WRITTEN, short=True, what="forecast", total=total, say=say)
         record = _record(digest, features, champion, written)
         names = sorted(written["file"].to_pylist())
         committed = table.commit(staging, _schema(lake, features), record, files=names)
@@ -83,7 +89,7 @@ def _record(digest: str, features: FeatureSet, champion: Champion | None, writte
     return {
         "digest": digest,
         "rows": rows,
-        "segments": rows // recipe.horizon,
+        "segments": counted["segments"],
         "assumed": counted["assumed"],
         "by_model": {name: counted[f"by_{name}"] for name in (SEGMENT_MODEL, FLEET_MODEL, BASELINE)},
         "start": ahead[0].isoformat(),

@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 COLUMNS = ("forecast", "model", "version", "assumed")
 MODELS = np.array([BASELINE, SEGMENT_MODEL, FLEET_MODEL], dtype=object)
 WRITTEN = pa.schema(
-    [("file", pa.string()), ("rows", pa.int64()), ("assumed", pa.int64())]
+    [("file", pa.string()), ("segments", pa.int64()), ("rows", pa.int64()), ("assumed", pa.int64())]
     + [(f"by_{model}", pa.int64()) for model in MODELS]
 )
 
@@ -64,7 +64,8 @@ def score_bucket(
     write_parquet(table, f"{folder}/{name}")
     counts = np.bincount(model, minlength=len(MODELS)).tolist()
     by_model = {f"by_{name}": count for name, count in zip(MODELS, counts, strict=True)}
-    yield {"file": name, "rows": len(table), "assumed": int(pc.sum(rows[ASSUMED]).as_py() or 0), **by_model}
+    counted = {"segments": len(rows) // recipe.horizon, "rows": len(rows)}
+    yield {"file": name, **counted, "assumed": int(pc.sum(rows[ASSUMED]).as_py() or 0), **by_model}
 
 
 def _forecasts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from assets.models.choice import chosen, serves_unproven
 from assets.models.fleet_model import FACTS, fleet_facts, fleet_file, train_fleet_model
 from assets.models.line import LINE, TRAINED
 from assets.models.segment import CutOffs
-from assets.models.spread import spread
+from assets.models.spread import Say, spread
 from assets.models.store import MODELS, TRAINING, UNKNOWN, Training, latest_training, trainings, write_lines
 from assets.models.tasks import fleet_task, training_tasks
 from assets.models.worker import Plan, train_bucket
@@ -30,7 +30,6 @@ CODE_VERSION = code_version(
     "assets.models.fit", "assets.models.segment", "assets.models.bucket", "assets.models.baseline",
     "assets.models.fleet_model", "assets.models.choice", "assets.models.packing",
 )  # fmt: skip
-Say = Callable[[str], None]
 
 
 def train_fleet(

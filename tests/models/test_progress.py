@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from assets.models.progress import Progress, progress_line
-from assets.models.spread import spread
+from assets.models.spread import SHARES_A_CORE, spread
 from resources.spark import Spark
 from tests.lakes import pickled_by_value
 
@@ -46,3 +46,24 @@ def test_the_slowest_of_all_workers_is_named_and_every_row_counted(spark: Spark)
     assert {row["segment"]: row["seconds"] for row in rows.to_pylist()} == SECONDS
     assert said[-1].startswith("trained 5 of 5 segments (100%)")
     assert said[-1].endswith("slowest 7.2 s (b)")
+
+
+def where_it_ran(number: int) -> Iterator[dict[str, Any]]:
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    assert context is not None
+    yield {"number": number, "task": context.partitionId(), "segments": 3}
+
+
+@pytest.mark.parametrize(("short", "tasks"), [(True, SHARES_A_CORE * 2), (False, 101)])
+def test_short_work_shares_spark_tasks_and_none_is_done_twice(spark: Spark, short: bool, tasks: int) -> None:
+    pickled_by_value(__name__)
+    said: list[str] = []
+    schema = pa.schema([("number", pa.int64()), ("task", pa.int64())])
+    rows = spread(
+        spark, range(101), where_it_ran, schema, short=short, what="forecast", total=303, say=said.append
+    ).to_pylist()
+    assert sorted(row["number"] for row in rows) == list(range(101))
+    assert len({row["task"] for row in rows}) == tasks
+    assert said[-1].startswith("forecast 303 of 303 segments (100%)")
