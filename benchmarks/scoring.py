@@ -3,8 +3,9 @@
     .venv/bin/python -m benchmarks.training --segments 5000 --folder /tmp/made      # makes and trains the fleet
     .venv/bin/python -m benchmarks.scoring --folder /tmp/made --repeat 3 --json scoring.json
 
-Our side is everything between committed features and committed forecasts, on a Spark session that is up. The bare loop,
-one process a core, has models as text and rows as arrays in memory before the clock starts, and keeps nothing.
+Our side is everything between committed features and committed forecasts, on a Spark session whose workers are up. The
+bare loop, one process a core, has models as text and rows as arrays in memory before the clock starts, and keeps
+nothing.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def main() -> None:
     settings = made_settings(given.folder / "lake")
     lake, spark = Lake(uri=settings.lake), Spark()
     spark.session().range(1).count()
+    _ours(lake, spark, settings)  # as in a run, where workers have trained and judged before they forecast
     runs = []
     for _ in range(given.repeat):
         rows, seconds = _ours(lake, spark, settings)
