@@ -1,7 +1,7 @@
 """The usual ways to train a model a segment, on the buckets of a made fleet, in fits a second.
 
     .venv/bin/python -m benchmarks.training --segments 5000 --folder /tmp/made
-    .venv/bin/python -m benchmarks.usual_ways --folder /tmp/made --segments 200 --json usual.json
+    .venv/bin/python -m benchmarks.usual_ways --folder /tmp/made --segments 1000 --logged 40 --json usual.json
 
 `applyInPandas`: Spark groups rows by segment, fits in a pandas function, and logs each model to MLflow (SQLite and
 files) with `mlflow.lightgbm.log_model`. `joblib`: pandas groups spread over processes, models pickled to disk. Both fit
@@ -31,7 +31,10 @@ def main() -> None:
     """Runs both and prints, or writes, their figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--segments", type=int, default=200)
+    parser.add_argument("--segments", type=int, default=1_000, help="for joblib")
+    parser.add_argument(
+        "--logged", type=int, default=40, help="for applyInPandas, where log_model takes seconds a model"
+    )
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     files = sorted((given.folder / "lake/features").rglob("part.parquet"))
@@ -41,12 +44,13 @@ def main() -> None:
         frame = pd.concat([frame, pq.ParquetFile(used[-1]).read(columns=["__segment", "y", *COLUMNS]).to_pandas()])
     kept = frame["__segment"].unique()[: given.segments]
     frame = frame[frame["__segment"].isin(kept) & frame["y"].notna()]
+    some = frame[frame["__segment"].isin(kept[: given.logged])]
     with tempfile.TemporaryDirectory() as folder:
         figures = {
             "machine": f"{os.cpu_count()} cores",
-            "segments": given.segments,
+            "segments": {"joblib": given.segments, "applyInPandas": given.logged},
             "joblib fits/s": _rate(lambda: _joblib(frame, Path(folder)), given.segments),
-            "applyInPandas and log_model fits/s": _rate(lambda: _apply_in_pandas(frame, Path(folder)), given.segments),
+            "applyInPandas and log_model fits/s": _rate(lambda: _apply_in_pandas(some, Path(folder)), given.logged),
         }
     show(figures, given.json)
 
