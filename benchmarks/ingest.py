@@ -42,8 +42,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    folder, spark = Path(tempfile.mkdtemp(prefix="fleet_ingest_")), Spark()
-    size = _write_table(folder / "in", given.rows // DAYS)
+    folder = Path(tempfile.mkdtemp(prefix="fleet_ingest_"))
+    size, spark = _write_table(folder / "in", given.rows // DAYS), Spark(table=str(folder / "in"))
     spark.session().range(1).count()
     runs = [_turns(folder, spark, given.rows // DAYS * DAYS) for _ in range(given.repeat)]
     figures = {

@@ -150,7 +150,7 @@ def score(
         lake = Lake(uri=settings.lake)
         champion = published_champion(lake, mlflow_of(settings))
         source, target = (absolute(path, Path.cwd()) for path in (table, out_table))
-        counted = score_brought(lake, Spark(), settings, champion, source, target)
+        counted = score_brought(lake, Spark(table=source), settings, champion, source, target)
     said = ", ".join(f"{count:,} rows by {model}" for model, count in counted.items()) or "no row could be scored"
     out.print(Text(f"{settings.name}: {said}; written to {out_table}"), soft_wrap=True)
 

@@ -44,7 +44,8 @@ def contract(
         from assets.raw.draft import as_yaml, draft_of
         from resources.spark import Spark
 
-        draft = draft_of(Spark().session(), absolute(table, Path.cwd()))
+        path = absolute(table, Path.cwd())
+        draft = draft_of(Spark(table=path).session(), path)
         text = as_yaml(draft, out_file.parent if out_file else Path.cwd())
     if out_file is None:
         print(text, end="")

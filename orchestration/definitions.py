@@ -45,7 +45,7 @@ def fleet_definitions(settings: Settings) -> Definitions:
         sensors=[landing_sensor(settings, ingest)],
         resources={
             "lake": Lake(uri=settings.lake),
-            "spark": Spark(),
+            "spark": Spark(table="" if settings.source.format == "sql" else settings.source.path),
             "mlflow": Mlflow(tracking_uri=settings.tracking_uri, experiment=settings.name),
         },
         executor=in_process_executor,

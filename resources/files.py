@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,25 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in uri:
         return pafs.LocalFileSystem(), uri
     return pafs.FileSystem.from_uri(uri)
+
+
+def bytes_at(uri: str) -> int:
+    """Bytes of the file, the folder, or (of a glob) the folder that it looks into; 0 where that cannot be told."""
+    import pyarrow as pa
+    import pyarrow.fs as pafs
+
+    if not uri:
+        return 0
+    try:
+        system, path = filesystem(uri)
+        if re.search(r"[*?\[]", path):
+            path = re.split(r"[*?\[]", path, maxsplit=1)[0].rpartition("/")[0]
+        info = system.get_file_info(path)
+        if info.type == pafs.FileType.Directory:
+            return sum(each.size or 0 for each in system.get_file_info(pafs.FileSelector(path, recursive=True)))
+        return info.size or 0
+    except (OSError, ValueError, pa.ArrowException):
+        return 0  # a query, or what is told when the source is listed
 
 
 def read_file(uri: str) -> bytes | None:

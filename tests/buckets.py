@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pandas as pd
 import pytest
@@ -40,6 +41,8 @@ def serving(environment: pytest.MonkeyPatch) -> Iterator[Bucket]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # what earlier servers of this process held is there still
+    urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST"))
     try:
         yield Bucket(boto3.client("s3", endpoint_url=f"http://{host}:{port}"), f"{host}:{port}")
     finally:

@@ -56,10 +56,10 @@ def _on_calendar(parsed: DataFrame, settings: Settings, timeline: Timeline) -> D
     placed = with_period(parsed, timeline.calendar, timeline.first_time, timeline.last_time)
     label = quoted(settings.label)
     further = [
-        f"if({USABLE} and {PERIOD} is null, 'off_calendar', null)",
-        f"if({USABLE} and {PERIOD} > {timeline.last_period} and {label} is not null, 'label_after_end', null)",
+        f"if({USABLE} and {PERIOD} is null, 'off_calendar', '')",
+        f"if({USABLE} and {PERIOD} > {timeline.last_period} and {label} is not null, 'label_after_end', '')",
     ]
-    return placed.withColumn(REASONS, F.expr(f"array_compact(concat({REASONS}, array({', '.join(further)})))"))
+    return placed.withColumn(REASONS, F.expr(f"array_remove(concat({REASONS}, array({', '.join(further)})), '')"))
 
 
 def _without_duplicates(rows: DataFrame) -> DataFrame:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Kind = Literal["number", "boolean", "text"]
 KEY, TIME, PERIOD, REASONS, SOURCE = "__segment", "__time", "__period", "__reasons", "__source"
 REFUSING, NOTED = "__refusing", "__noted"
+VALUE, MOMENT = "__value_", "__moment"
 UNKEYED = ("array", "map", "struct", "variant", "binary")
 TIMES = ("timestamp", "timestamp_ntz", "date")
 
@@ -168,21 +169,24 @@ def parse_rows(raw: DataFrame, settings: Settings, kinds: dict[str, Kind]) -> Da
 
     types = dict(raw.dtypes)
     ruled = _with_broken_rules(raw, settings, kinds)
-    values = {column: _value(column, kinds[column], types[column]) for column in kinds}
+    # in columns of their own, which Spark computes once, however often reasons look at them
+    value_of = {column: f"{VALUE}{number}" for number, column in enumerate(kinds)}
+    parsed = {value_of[column]: _value(column, kind, types[column]) for column, kind in kinds.items()}
+    if settings.time:
+        parsed[MOMENT] = _time(settings.time, settings, types)
+    typed = ruled.withColumns({name: F.expr(value) for name, value in parsed.items()})
     whole = F.struct(*[F.col(quoted(column)) for column in raw.columns if column not in LINEAGE])
     arrived = F.col(ARRIVED) if ARRIVED in types else F.lit(1)
-    return ruled.select(
+    return typed.select(
         whole.alias(SOURCE),
         arrived.alias(ARRIVED),
         FILE,
         ROW,
         *[F.col(quoted(column)) for column in settings.segment],
         F.expr(key_expression(settings.segment)).alias(KEY),
-        *[F.expr(_time(column, settings, types)).alias(TIME) for column in settings.time_columns],
-        *[F.expr(f"nanvl({value}, null)" if kinds[c] != "text" else value).alias(c) for c, value in values.items()],
-        F.expr(f"concat(array_compact(array({', '.join(_reasons(settings, kinds, types))})), {REFUSING})").alias(
-            REASONS
-        ),
+        *[F.col(MOMENT).alias(TIME) for _ in settings.time_columns],
+        *[F.expr(f"nanvl({value}, null)" if kinds[c] != "text" else value).alias(c) for c, value in value_of.items()],
+        F.expr(f"concat({_named(_reasons(settings, kinds, types, value_of))}, {REFUSING})").alias(REASONS),
         NOTED,
     )
 
@@ -220,31 +224,35 @@ def _time(column: str, settings: Settings, types: dict[str, str]) -> str:
     return f"cast({moment} as timestamp_ntz)"
 
 
-def _reasons(settings: Settings, kinds: dict[str, Kind], types: dict[str, str]) -> list[str]:
-    found = [f"if({CORRUPT} is not null, 'malformed', null)"]
+def _named(reasons: list[str]) -> str:
+    """SQL of an array of those reasons that are not empty; `array_compact` would not be compiled, nor all inside it."""
+    return f"array_remove(array({', '.join(reasons)}), '')"
+
+
+def _reasons(settings: Settings, kinds: dict[str, Kind], types: dict[str, str], value_of: dict[str, str]) -> list[str]:
+    found = [f"if({CORRUPT} is not null, 'malformed', '')"]
     ruled = {name for name, column in settings.contract.columns.items() if meant_type(column)} - {settings.label}
 
     def when(condition: str, reason: str) -> None:
         escaped = reason.replace("\\", "\\\\").replace("'", "\\'")
-        found.append(f"if({CORRUPT} is null and ({condition}), '{escaped}', null)")
+        found.append(f"if({CORRUPT} is null and ({condition}), '{escaped}', '')")
 
     for column in settings.segment:
         name = quoted(column)
         nan = f" or isnan({name})" if types[column] in ("float", "double") else ""
         when(f"{name} is null{nan}", f"null_segment:{column}")
     for column in settings.time_columns:
-        moment = _time(column, settings, types)
         blank = f"{filled(column) if types[column] == 'string' else quoted(column)} is null"
         when(blank, f"null_time:{column}")
-        when(f"not ({blank}) and {moment} is null", f"unparsable:{column}")
+        when(f"not ({blank}) and {MOMENT} is null", f"unparsable:{column}")
         when(
-            f"{moment} < timestamp_ntz'{FIRST_SENSIBLE}' or {moment} >= timestamp_ntz'{LAST_SENSIBLE}'",
+            f"{MOMENT} < timestamp_ntz'{FIRST_SENSIBLE}' or {MOMENT} >= timestamp_ntz'{LAST_SENSIBLE}'",
             f"time_out_of_range:{column}",
         )
     for column, kind in kinds.items():
         if kind == "text":
             continue
-        value = _value(column, kind, types[column])
+        value = value_of[column]
         if types[column] == "string" and column not in ruled:
             when(f"{filled(column)} is not null and {value} is null", f"unparsable:{column}")
         when(f"abs({value}) = double('infinity')", f"infinite:{column}")

@@ -145,7 +145,8 @@ def broken(rules: Iterable[Rule], actions: Iterable[Action]) -> Column:
     if not chosen:
         return F.expr("cast(array() as array<string>)")
     whole = F.col(quoted(CORRUPT)).isNull()
-    return F.array_compact(F.array(*[F.when(whole & ~F.expr(rule.holds), F.lit(rule.name)) for rule in chosen]))
+    names = [F.when(whole & ~F.expr(rule.holds), F.lit(rule.name)).otherwise("") for rule in chosen]
+    return F.array_remove(F.array(*names), "")
 
 
 def refuse_unusable(view: DataFrame, rules: Iterable[Rule]) -> None:
