@@ -93,12 +93,12 @@ def validate(config: Config = DEFAULT_CONFIG) -> None:
         from assets.raw.fetch import source_files, within_reach
         from assets.raw.inspect import inspect
         from assets.raw.read import read_source, under_own_names, unreadable
-        from assets.raw.source import refuse_undecodable
+        from assets.raw.text_files import refuse_unreadable_text
         from resources.spark import Spark, spark_errors
 
         session = Spark().session()
         with source_files(settings) as files, within_reach(session, files) as near:
-            refuse_undecodable(near, settings)
+            refuse_unreadable_text(near, settings)
             source = read_source(session, near, settings)
             try:
                 profile, recipe = inspect(under_own_names(source, settings.contract), settings)

@@ -70,6 +70,8 @@ class Spark(ConfigurableResource):
             "spark.ui.showConsoleProgress": "false",
             "spark.sql.session.timeZone": "UTC",
             "spark.sql.caseSensitive": "true",
+            # or a table in windows-1252 could not be read
+            "spark.sql.legacy.javaCharsets": "true",
             "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
             # pandas writes nanoseconds, which Spark refuses unless read as integers (cast back in source.py)
             "spark.sql.legacy.parquet.nanosAsLong": "true",

@@ -13,7 +13,8 @@ from assets.raw.fetch import within_reach
 from assets.raw.parse import KEY, PERIOD, REASONS, SOURCE, TIME, Kind, parse_rows, with_period
 from assets.raw.read import read_source, under_own_names, unreadable
 from assets.raw.recipe import Recipe
-from assets.raw.source import FILE, LINEAGE, PARSED_BY_US, ROW, find_files, format_of, refuse_undecodable
+from assets.raw.source import FILE, LINEAGE, PARSED_BY_US, ROW, find_files, format_of
+from assets.raw.text_files import refuse_unreadable_text
 from resources.contract import Contract
 from resources.problems import InputError, Problem
 from resources.settings import Settings, Source
@@ -49,7 +50,7 @@ def stage_brought(
     needed = [*recipe.segment, *recipe.time_columns, *kinds]
     try:
         with within_reach(spark.session(), find_files(theirs)) as files:
-            refuse_undecodable(files, theirs)
+            refuse_unreadable_text(files, theirs)
             raw = under_own_names(read_source(spark.session(), files, theirs, needed), aliases_only)
             placed = _placed(parse_rows(raw, theirs, dict(kinds)), features, recipe)
             _numbered(placed, features, kinds).write.parquet(folder)

@@ -18,7 +18,8 @@ from assets.raw.fetch import within_reach
 from assets.raw.layout import layouts_of, likely_separator
 from assets.raw.likely_roles import Key, likely_key, likely_label, likely_time
 from assets.raw.read import read_source, unreadable
-from assets.raw.source import CORRUPT, LINEAGE, SourceFiles, find_files, refuse_undecodable
+from assets.raw.source import CORRUPT, LINEAGE, SourceFiles, find_files
+from assets.raw.text_files import refuse_unreadable_text
 from resources.files import filesystem
 from resources.problems import InputError, Problem
 from resources.settings import Settings, Source, is_local, name_from
@@ -76,7 +77,7 @@ def draft_of(session: SparkSession, path: str) -> Draft:
     source: dict[str, Any] = {"path": path, **({"format": form} if form else {})}
     settings = Settings.model_validate({"name": _name(path), "source": source, "segment": "?", "label": "?"})
     with within_reach(session, find_files(settings)) as files:
-        refuse_undecodable(files, settings)
+        refuse_unreadable_text(files, settings)
         if (separator := likely_separator(files)) is not None:
             source["options"] = {"sep": separator}
             settings = settings.model_copy(update={"source": Source.model_validate(source)})

@@ -22,8 +22,8 @@ from assets.raw.source import (
     contents_of,
     reader_digest,
     refuse_growing,
-    refuse_undecodable,
 )
+from assets.raw.text_files import refuse_unreadable_text
 from resources.lake import Lake, staged_files
 from resources.problems import InputError, Problem
 from resources.pruned import pruned, refuse_pruned
@@ -186,7 +186,7 @@ def _fresh_rows(session: SparkSession, near: SourceFiles, settings: Settings, be
     if not near.paths:
         assert before is not None, "a source without files is refused"
         return session.createDataFrame([], _spark_schema(before)).drop(PART, ARRIVED)
-    refuse_undecodable(near, settings)
+    refuse_unreadable_text(near, settings)
     fresh = read_source(session, near, settings, before=before)
     return fresh if before is None else _as_wide(fresh, before)
 

@@ -172,50 +172,6 @@ def _sha256(path: str, given: str) -> str:
     return digest.hexdigest()
 
 
-def refuse_undecodable(files: SourceFiles, settings: Settings) -> None:
-    """Looks whether text files are in the encoding that they are read in; Spark would put U+FFFD without a word.
-
-    Raises:
-        InputError: some are not; the first such line of each is named.
-    """
-    if files.format not in ("csv", "json"):
-        return
-    options = text_options(files, settings)
-    encoding = options.get("encoding", options.get("charset", "utf-8"))
-    try:
-        found = [(path, line) for path in files.paths if (line := _undecodable_line(path, files.given, encoding))]
-    except OSError as error:
-        what = f"cannot be read ({error})"
-        raise InputError([Problem(files.given, what, "replace the file, or see source.options")]) from None
-    if found:
-        remedy = "write what it is in as source.options.encoding, such as windows-1252, or mend the line"
-        raise InputError([Problem(f"{path} line {line}", f"is not {encoding}", remedy) for path, line in found])
-
-
-def _undecodable_line(path: str, given: str, encoding: str) -> int | None:
-    """Number of the first line that is not in the encoding, None if all are."""
-    system, _ = filesystem(given)
-    try:
-        decoder, lines = codecs.getincrementaldecoder(encoding)(), 1
-    except LookupError:
-        raise InputError(
-            [
-                Problem(
-                    "fleet.yaml source.options.encoding",
-                    f"{encoding!r} is no encoding",
-                    "write one such as windows-1252",
-                )
-            ]
-        ) from None
-    with system.open_input_stream(path, compression="detect") as stream:
-        while chunk := stream.read(READ_AT_ONCE):
-            try:
-                lines += decoder.decode(chunk).count("\n")
-            except UnicodeDecodeError as error:
-                return lines + error.object[: error.start].decode(encoding, errors="ignore").count("\n")
-    return None
-
-
 def reader_digest(files: SourceFiles, settings: Settings) -> str:
     """What shapes a snapshot beside the bytes: format, column names and reader options."""
     shaping = [files.format, settings.source.columns, settings.source.options, settings.source.query]
@@ -230,4 +186,15 @@ def text_options(files: SourceFiles, settings: Settings) -> dict[str, str]:
         defaults["sep"] = "\t"
     if settings.source.columns and "header" not in given:
         defaults["header"] = "false"
+    for key in ("encoding", "charset"):
+        if key in given:
+            given[key] = _usual_name(given[key])
     return {**defaults, **given}
+
+
+def _usual_name(encoding: str) -> str:
+    """The name of an encoding that Java knows as well as Python; as given where Python knows none."""
+    try:
+        return codecs.lookup(encoding).name
+    except LookupError:
+        return encoding

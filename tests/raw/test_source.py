@@ -15,6 +15,7 @@ import pytest
 from assets.raw.ingest import ingest
 from assets.raw.parse import column_kinds, parse_rows
 from assets.raw.read import read_source
+from assets.raw.snapshot import RAW
 from assets.raw.source import CORRUPT, FILE, ROW, find_files
 from resources.problems import InputError
 from resources.spark import Spark
@@ -158,6 +159,8 @@ def test_lines_that_cannot_be_read_are_kept_and_marked(spark: Spark, make_fleet:
         ("t.csv", b"shop,day,sold,__file\na,2024-01-01,1,x\n", "reserved"),
         ("t.csv", b"shop,day,sold,__segment\na,2024-01-01,1,x\n", "reserved"),
         ("t.csv", ("shop,day,sold," + ",".join(f"c{n}" for n in range(2_000)) + "\na").encode(), "has 2,003 columns"),
+        ("t.csv", b"shop,day,sold\r\na,2024-01-01,1\r\nb,2024-01-01,1\nc,2024-01-01,1\n", "t.csv line 3: ends in LF, the"),
+        ("t.csv", b'shop,day,sold\na,2024-01-01,"1\n2"\nb,2024-01-01,1\rc,2024-01-01,1\n', "t.csv line 4: ends in CR, the"),
         ("t.csv", b"shop,day,sold,Sold\na,2024-01-01,1,x\n", "'sold' and 'Sold' differ only in case"),
         ("t.csv", b"shop,day,sold\na,soon,1\nb,later,2\n", "no cell of 'day' parses as a time"),
         ("t.csv", b"shop,day,sold\na,2024-01-01,many\n", "no cell of 'sold' parses as a number"),
@@ -180,6 +183,23 @@ def test_what_is_wrong_as_a_whole(
     if file:
         (fleet.folder / file).write_bytes(content)
     assert expected in problems(spark, fleet)
+
+
+def test_cells_in_quotes_may_hold_other_line_ends(spark: Spark, make_fleet: MakeFleet) -> None:
+    rows = [f'"a\n5"" b",2024-01-{day:02},{day}' for day in range(1, 20)]
+    fleet = make_fleet("\r\n".join(["shop,day,sold", *rows, ""]), horizon=2)
+    assert ingest(fleet.lake, spark, fleet.settings).rows == 19
+    assert fleet.lake.table(RAW).arrow(["shop"])["shop"].unique().to_pylist() == ['a\n5" b']
+
+
+@pytest.mark.parametrize("encoding", ["windows-1252", "latin-1", "cp1251", "utf-16"])
+def test_encodings_by_the_names_that_people_use(spark: Spark, make_fleet: MakeFleet, encoding: str) -> None:
+    name = "Москва" if encoding == "cp1251" else "Köln"
+    rows = [f"{name},2024-01-{day:02},{day}" for day in range(1, 20)]
+    fleet = make_fleet(None, source={"path": "t.csv", "options": {"encoding": encoding}}, horizon=2)
+    (fleet.folder / "t.csv").write_text("\n".join(["shop,day,sold", *rows, ""]), encoding=encoding)
+    assert ingest(fleet.lake, spark, fleet.settings).rows == 19
+    assert fleet.lake.table(RAW).arrow(["shop"])["shop"].unique().to_pylist() == [name]
 
 
 def test_damaged_parquet_is_named(spark: Spark, make_fleet: MakeFleet) -> None:
