@@ -161,6 +161,7 @@ def test_lines_that_cannot_be_read_are_kept_and_marked(spark: Spark, make_fleet:
         ("t.csv", ("shop,day,sold," + ",".join(f"c{n}" for n in range(2_000)) + "\na").encode(), "has 2,003 columns"),
         ("t.csv", b"shop,day,sold\r\na,2024-01-01,1\r\nb,2024-01-01,1\nc,2024-01-01,1\n", "t.csv line 3: ends in LF, the"),
         ("t.csv", b'shop,day,sold\na,2024-01-01,"1\n2"\nb,2024-01-01,1\rc,2024-01-01,1\n', "t.csv line 4: ends in CR, the"),
+        ("t.csv", b'shop,day,sold\na,2024-01-01,"1"\n"b,2024-01-01,1\nc,2024-01-01,1\n', "t.csv line 3: opens a quote"),
         ("t.csv", b"shop,day,sold,Sold\na,2024-01-01,1,x\n", "'sold' and 'Sold' differ only in case"),
         ("t.csv", b"shop,day,sold\na,soon,1\nb,later,2\n", "no cell of 'day' parses as a time"),
         ("t.csv", b"shop,day,sold\na,2024-01-01,many\n", "no cell of 'sold' parses as a number"),
@@ -183,6 +184,13 @@ def test_what_is_wrong_as_a_whole(
     if file:
         (fleet.folder / file).write_bytes(content)
     assert expected in problems(spark, fleet)
+
+
+def test_a_quote_within_a_cell_opens_nothing(spark: Spark, make_fleet: MakeFleet) -> None:
+    rows = [f'5" pipe,2024-01-{day:02},{day}' for day in range(1, 20)]
+    fleet = make_fleet("\n".join(["shop,day,sold", *rows, ""]), horizon=2)
+    assert ingest(fleet.lake, spark, fleet.settings).rows == 19
+    assert fleet.lake.table(RAW).arrow(["shop"])["shop"].unique().to_pylist() == ['5" pipe']
 
 
 def test_cells_in_quotes_may_hold_other_line_ends(spark: Spark, make_fleet: MakeFleet) -> None:
