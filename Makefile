@@ -4,7 +4,8 @@ CONFIG ?= fleet.yaml
 PORT ?= 3000
 
 BIN := .venv/bin
-PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
+# in the order of their names: the longest would come last otherwise, and run alone
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 UV := $(or $(shell command -v uv),.venv/uv/bin/uv)
 DAGSTER_HOME ?= $(CURDIR)
 
