@@ -32,6 +32,7 @@ from tests.end_to_end.conftest import HOSTILE
 from tests.lakes import pickled_by_value, shard_files
 
 
+@pytest.mark.slow
 def test_hostile_names_come_back_from_csv(tmp_path: Path, spark: Spark) -> None:
     home = house(tmp_path / "h", spark, source={"path": "table.csv"})
     home.bring(sales(HOSTILE, 60))

@@ -17,6 +17,7 @@ from resources.spark import Spark
 from tests.cycle import House, flats, house, without_time
 from tests.end_to_end.conftest import HOSTILE
 
+pytestmark = pytest.mark.slow
 DISTRICTS = HOSTILE[:6]
 SPOILT = 3
 Story = dict[str, dict[str, Any]]
