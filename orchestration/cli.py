@@ -96,7 +96,7 @@ def validate(config: Config = DEFAULT_CONFIG) -> None:
         from assets.raw.text_files import refuse_unreadable_text
         from resources.spark import Spark, spark_errors
 
-        session = Spark().session()
+        session = Spark(table=settings.source.path).session()
         with source_files(settings) as files, within_reach(session, files) as near:
             refuse_unreadable_text(near, settings)
             source = read_source(session, near, settings)

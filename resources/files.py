@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow.fs as pafs
 
 COPIED_AT_ONCE = 1 << 22
+WILDCARD = r"[*?\[]"
 
 
 def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -26,6 +27,11 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     return pafs.FileSystem.from_uri(uri)
 
 
+def folder_of_glob(path: str) -> str:
+    """The folder that a glob looks into: what stands before its first wildcard."""
+    return re.split(WILDCARD, path, maxsplit=1)[0].rpartition("/")[0]
+
+
 def bytes_at(uri: str) -> int:
     """Bytes of the file, the folder, or (of a glob) the folder that it looks into; 0 where that cannot be told."""
     import pyarrow as pa
@@ -35,11 +41,9 @@ def bytes_at(uri: str) -> int:
         return 0
     try:
         system, path = filesystem(uri)
-        if re.search(r"[*?\[]", path):
-            path = re.split(r"[*?\[]", path, maxsplit=1)[0].rpartition("/")[0]
-        info = system.get_file_info(path)
+        info = system.get_file_info(folder_of_glob(path) if re.search(WILDCARD, path) else path)
         if info.type == pafs.FileType.Directory:
-            return sum(each.size or 0 for each in system.get_file_info(pafs.FileSelector(path, recursive=True)))
+            return sum(each.size or 0 for each in system.get_file_info(pafs.FileSelector(info.path, recursive=True)))
         return info.size or 0
     except (OSError, ValueError, pa.ArrowException):
         return 0  # a query, or what is told when the source is listed

@@ -5,11 +5,10 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resources.files import filesystem, is_hidden
+from resources.files import filesystem, folder_of_glob, is_hidden
 from resources.problems import InputError, Problem
 from resources.settings import Settings
 
@@ -84,7 +83,7 @@ def find_files(settings: Settings) -> SourceFiles:
             paths = [entry.path for entry in listed if entry.is_file and not is_hidden(entry.path[len(root) :])]
         else:
             found = ArrowFSWrapper(system).glob(root)
-            root = re.split(r"[*?\[]", root, maxsplit=1)[0].rpartition("/")[0]
+            root = folder_of_glob(root)
             paths = [path for path in found if not is_hidden(path[len(root) :])]
     except (OSError, ValueError) as error:
         raise InputError(

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from assets.raw.source import SourceFiles, text_options
+from assets.raw.source import READ_AT_ONCE, SourceFiles, text_options
 from resources.files import filesystem
 from resources.problems import InputError, Problem
 from resources.settings import Settings
 
-READ_AT_ONCE, LONGEST_CELL = 1 << 22, 1 << 30
+LONGEST_CELL = 1 << 30
 ENDS = {"\r\n": "CR LF", "\n": "LF", "\r": "CR"}
 
 
