@@ -1,11 +1,12 @@
-"""Training of a whole fleet, from committed features to committed models and Dagster events, beside a bare loop.
+"""Training of a whole fleet, from committed features to committed models and Dagster events, beside two other ways.
 
     .venv/bin/python -m benchmarks.training --segments 5000 --repeat 3 --json training.json
 
 Our side is a Dagster run of `segment_models` in a process of its own: Spark's start, the fleet-wide model, fits,
 shards, commit, events and metadata all count. Every few seconds it is halted (its JVM, driver and workers), and the
-bare loop fits one bucket a process: so both sides see the same machine. Halted time is not counted. Who needs the
-machine for something else meanwhile makes a file `pause` in the folder: nothing goes on, or counts, while it is there.
+others fit one bucket a core: a bare loop of LightGBM, and joblib over pandas groups. So all see the same machine.
+Halted time is not counted. Who needs the machine for something else meanwhile makes a file `pause` in the folder:
+nothing goes on, or counts, while it is there.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from benchmarks.bare_loop import bare_fits
 from benchmarks.figures import show
 from benchmarks.made_fleet import made_settings, make_fleet
 from benchmarks.processes import family, halted, resident_bytes, role
+from benchmarks.usual_ways import joblib_fits
 from resources.lake import Lake
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +60,10 @@ def main() -> None:
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
         "segments": given.segments,
         "rows a segment": ROWS,
-        "ratio, median": round(statistics.median(run["ours / bare"] for run in runs), 3),
+        **{
+            f"ours / {name}, median": round(statistics.median(run[f"ours / {name}"] for run in runs), 3)
+            for name in ("bare", "joblib")
+        },
         "runs": runs,
     }
     show(figures, given.json)
@@ -71,7 +76,8 @@ def _run(folder: Path, every: float) -> dict[str, Any]:
         shutil.rmtree(folder / "lake" / made, ignore_errors=True)
     shutil.rmtree(folder / "dagster", ignore_errors=True)
     (folder / "dagster").mkdir()
-    began, paused, bare = time.perf_counter(), 0.0, []
+    began, paused = time.perf_counter(), 0.0
+    others: dict[str, list[tuple[int, float]]] = {"bare": [], "joblib": []}
     ours = subprocess.Popen([sys.executable, "-m", "benchmarks.training", "--ours", str(folder)], cwd=ROOT)
     peaks: dict[str, int] = {}
     turns, next_turn = _turns(folder), began + every
@@ -82,7 +88,7 @@ def _run(folder: Path, every: float) -> dict[str, Any]:
         if time.perf_counter() >= next_turn:
             halt = time.perf_counter()
             with halted(ours.pid):
-                bare.append(bare_fits(next(turns), folder / "bare"))
+                _take_turns(next(turns), folder, others)
             paused += time.perf_counter() - halt
             next_turn = time.perf_counter() + every
         if (folder / "pause").exists():
@@ -95,25 +101,37 @@ def _run(folder: Path, every: float) -> dict[str, Any]:
     if ours.returncode:
         raise SystemExit(f"our side ended with {ours.returncode}")
     seconds = time.perf_counter() - began - paused
-    if not bare:
-        bare.append(bare_fits(next(turns), folder / "bare"))
-    return _figures(folder, seconds, bare, peaks)
+    if not others["bare"]:
+        _take_turns(next(turns), folder, others)
+    return _figures(folder, seconds, others, peaks)
 
 
-def _figures(folder: Path, seconds: float, bare: list[tuple[int, float]], peaks: dict[str, int]) -> dict[str, Any]:
+def _take_turns(files: list[list[str]], folder: Path, others: dict[str, list[tuple[int, float]]]) -> None:
+    sides = {
+        "bare": lambda: bare_fits(files, folder / "bare"),
+        "joblib": lambda: joblib_fits([file for own in files for file in own], folder / "joblib"),
+    }
+    in_turn = sorted(sides, reverse=len(others["bare"]) % 2 == 1)
+    for name in in_turn:
+        others[name].append(sides[name]())
+
+
+def _figures(
+    folder: Path, seconds: float, others: dict[str, list[tuple[int, float]]], peaks: dict[str, int]
+) -> dict[str, Any]:
     from assets.models.store import latest_training
 
     training = latest_training(Lake(uri=made_settings(folder / "lake").lake))
     assert training is not None
     record, fits = training.record, training.record["fits"]
-    per_bare = statistics.mean(rate for _, rate in bare)
+    rates = {name: statistics.mean(rate for _, rate in turns) for name, turns in others.items()}
     return {
         "seconds": round(seconds, 1),
         "fits": fits,
         "our fits/s": round(fits / seconds, 2),
-        "bare fits/s": round(per_bare, 2),
-        "bare fits": sum(done for done, _ in bare),
-        "ours / bare": round(fits / seconds / per_bare, 3),
+        **{f"{name} fits/s": round(rate, 2) for name, rate in rates.items()},
+        **{f"{name} fits": sum(done for done, _ in turns) for name, turns in others.items()},
+        **{f"ours / {name}": round(fits / seconds / rate, 3) for name, rate in rates.items()},
         "phases": record["seconds"],
         "fleet-wide model": record["fleet_model"],
         "bytes a model": round(record["bytes"] / max(1, 2 * record["fitted"])),
