@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from assets.features.build import point_in_time
+from assets.features.build import features_at
 from assets.features.contract import BUCKET
 from assets.features.publish import FeatureSet
 from assets.partitions import bucket_expression
@@ -127,7 +127,7 @@ def _with_history(good: DataFrame, history: DataFrame, features: FeatureSet, rec
 
     last, known = features.profile.last_period, recipe.known_ahead
     united = _united(good, history, last + recipe.horizon, recipe)
-    built = point_in_time(united, recipe, features.profile).withColumnRenamed(PERIOD, AT)
+    built = features_at(united, recipe, features.profile).withColumnRenamed(PERIOD, AT)
     lagged = built.select(
         BUCKET,
         KEY,

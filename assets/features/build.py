@@ -1,145 +1,127 @@
-"""Point-in-time features: what was known a horizon before each period, by Spark, without looking ahead."""
+"""Features of whole tables: Spark brings the rows of a bucket together, a worker turns them into features."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import gc
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from assets.features.contract import BUCKET
-from assets.raw.calendar import nanoseconds
+from assets.features.grid import grid_of
+from assets.features.point_in_time import ASSUMED, in_order, point_in_time, with_future
 from assets.raw.parse import KEY, PERIOD, TIME
 from assets.raw.profile import Profile
 from assets.raw.recipe import Recipe
+from resources.files import write_parquet
 from resources.spark import quoted
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, WindowSpec
+    from pyspark.sql import DataFrame
 
-ASSUMED = "__assumed"
+OfBucket = Callable[[pa.Table], pa.Table]
 
 
 def build_features(valid: DataFrame, recipe: Recipe, profile: Profile) -> DataFrame:
     """A row for each valid row up to the last label and, for open segments, for each period of the horizon.
 
-    Gives: the segment columns, `__segment`, `fleet_bucket`, `__period`, `__time`, the label (null in the
-    future), `__assumed` (a future row whose `known_ahead` values were carried on) and the columns of
-    `recipe.features`; sorted by bucket, segment and period. Lags and windows count calendar periods, not rows,
-    and every one of them ends at least a horizon before its row. Rows without time have no future, no `__time` and
-    nothing assumed.
+    Gives: the segment columns, `__segment`, `__period`, `__time`, `__assumed` (a future row whose `known_ahead` values
+    were carried on), the label (null in the future), the columns of `recipe.features` and `fleet_bucket`; a bucket's
+    rows lie together, sorted by segment and period. Rows without time have no future, no `__time` and nothing assumed.
     """
-    if recipe.time is None:
-        return _arranged(valid.repartition(_partitions(valid), BUCKET), [], recipe)
-    rows = _with_future(valid, recipe, profile)
-    return _arranged(point_in_time(rows, recipe, profile), [TIME, ASSUMED], recipe)
+    work, columns = _of_bucket(recipe, profile), _columns(valid, recipe, _names(recipe))
+    return _by_bucket(_looked_at(valid, recipe), work, columns)
 
 
-def point_in_time(rows: DataFrame, recipe: Recipe, profile: Profile) -> DataFrame:
-    """Rows of the history and of the future, one a segment and period, with the columns of `recipe.features`.
+def features_at(rows: DataFrame, recipe: Recipe, profile: Profile) -> DataFrame:
+    """For each row of some histories, one a segment and period: segment, period, bucket, and the recipe's features.
 
-    Adds `__time` and `__assumed` (see `build_features`); what a future row lacks of `known_ahead` is carried on.
+    `rows` have those of `build_features` without the segment columns; no future is added to them.
     """
-    from pyspark.sql import Window
+    last, grid, wanted = profile.last_period, grid_of(recipe, profile.times), [KEY, PERIOD, BUCKET, *recipe.features]
 
-    segment = Window.partitionBy(BUCKET, KEY).orderBy(PERIOD)
-    filled = _carry_on(rows, recipe, profile, segment)
-    lagged = filled.select("*", *_lags(recipe, segment), *_rolling(recipe, segment))
-    return _with_calendar(lagged, recipe, profile)
+    def features(some: pa.Table) -> pa.Table:
+        return point_in_time(in_order(some), recipe, grid, last).select(wanted)
 
-
-def _arranged(rows: DataFrame, of_time: list[str], recipe: Recipe) -> DataFrame:
-    wanted = [*recipe.segment, KEY, PERIOD, *of_time, recipe.label, *recipe.features, BUCKET]
-    return rows.select(*[quoted(column) for column in wanted]).sortWithinPartitions(BUCKET, KEY, PERIOD)
+    return _by_bucket(rows, features, _columns(rows, recipe, wanted))
 
 
-def _with_future(valid: DataFrame, recipe: Recipe, profile: Profile) -> DataFrame:
-    """History plus exactly `horizon` future rows for each open segment, empty where the table has none."""
+def write_features(valid: DataFrame, recipe: Recipe, profile: Profile, folder: str) -> tuple[pa.Schema, list[str]]:
+    """Writes `build_features`, a Parquet file a bucket, under a folder's URI; gives the columns and the files' paths.
+
+    Workers write themselves, each attempt of a task files of its own: only those named here are whole.
+    """
+    from pyspark.sql.pandas.types import to_arrow_schema
+    from pyspark.sql.types import StringType, StructField, StructType
+
+    build, columns = _of_bucket(recipe, profile), _columns(valid, recipe, _names(recipe))
+
+    def written(rows: pa.Table) -> pa.Table:
+        return pa.table({"file": pa.array(_written(build(rows), folder), pa.string())})
+
+    files = _by_bucket(_looked_at(valid, recipe), written, StructType([StructField("file", StringType())]))
+    return to_arrow_schema(columns, timezone="UTC"), sorted(row["file"] for row in files.collect())
+
+
+def _by_bucket(rows: DataFrame, work: OfBucket, columns: Any) -> DataFrame:
     from pyspark.sql import functions as F
 
-    last = profile.last_period
-    segments = valid.groupBy(BUCKET, KEY, *[quoted(c) for c in recipe.segment]).agg(F.max(PERIOD).alias("__last"))
-    still_open = segments.where(f"__last > {last - recipe.closed_after}").drop("__last")
-    ahead = valid.sparkSession.range(last + 1, last + 1 + recipe.horizon).selectExpr(f"cast(id as int) as {PERIOD}")
-    wanted = still_open.crossJoin(F.broadcast(ahead))
-    given = valid.where(f"{PERIOD} > {last} and {PERIOD} <= {last + recipe.horizon}")
-    columns = [c for c in valid.columns if c not in (BUCKET, KEY, PERIOD, *recipe.segment)]
-    future = wanted.join(
-        given.select(BUCKET, KEY, PERIOD, *[quoted(c) for c in columns]), [BUCKET, KEY, PERIOD], "left"
-    )
-    return valid.where(f"{PERIOD} <= {last}").unionByName(future)
+    names = rows.columns
+    # Spark would take a dot in a name for a field of a struct
+    plain = [F.col(quoted(name)).alias(name if name == BUCKET else f"c{n}") for n, name in enumerate(names)]
+
+    def named(some: pa.Table) -> pa.Table:
+        # Spark's worker collects garbage after each task, and would go through all that was ever imported
+        gc.freeze()
+        return work(some.rename_columns(names))
+
+    return rows.select(*plain).groupBy(BUCKET).applyInArrow(named, columns)
 
 
-def _carry_on(rows: DataFrame, recipe: Recipe, profile: Profile, segment: WindowSpec) -> DataFrame:
-    """Missing `known_ahead` values of the future replaced by the last known one, and such rows marked."""
-    from pyspark.sql import Window
-    from pyspark.sql import functions as F
-
-    future = F.col(PERIOD) > profile.last_period
-    missing = F.lit(False)
-    columns: dict[str, Column] = {}
-    past = segment.rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    for column in recipe.known_ahead:
-        value = F.col(quoted(column))
-        missing = missing | value.isNull()
-        columns[column] = F.when(future, F.last(value, ignorenulls=True).over(past)).otherwise(value)
-    spread = rows.repartition(_partitions(rows), BUCKET).withColumn(ASSUMED, future & missing)
-    return spread.withColumns(columns) if columns else spread
+def _looked_at(valid: DataFrame, recipe: Recipe) -> DataFrame:
+    inputs = [recipe.label, *recipe.known_ahead, *recipe.past_only]
+    names = list(dict.fromkeys([*recipe.segment, KEY, PERIOD, *inputs, BUCKET]))
+    return valid.select(*[quoted(name) for name in names])
 
 
-def _partitions(rows: DataFrame) -> int:
-    return int(rows.sparkSession.conf.get("spark.sql.shuffle.partitions", "16") or 16)
+def _of_bucket(recipe: Recipe, profile: Profile) -> OfBucket:
+    """What turns the valid rows of a bucket into its features."""
+    wanted = _names(recipe)
+    if profile.timeline is None:
+        return lambda rows: in_order(rows).select(wanted)
+    last, grid = profile.last_period, grid_of(recipe, profile.timeline)
+
+    def features(rows: pa.Table) -> pa.Table:
+        return point_in_time(with_future(in_order(rows), recipe, last), recipe, grid, last).select(wanted)
+
+    return features
 
 
-def _lags(recipe: Recipe, segment: WindowSpec) -> list[Column]:
-    from pyspark.sql import functions as F
-
-    return [
-        F.max(quoted(column)).over(segment.rangeBetween(-lag, -lag)).alias(name) for name, column, lag in recipe.lagged
-    ]
+def _names(recipe: Recipe) -> list[str]:
+    of_time = [TIME, ASSUMED] if recipe.time else []
+    return [*recipe.segment, KEY, PERIOD, *of_time, recipe.label, *recipe.features, BUCKET]
 
 
-def _rolling(recipe: Recipe, segment: WindowSpec) -> list[Column]:
-    from pyspark.sql import functions as F
+def _columns(rows: DataFrame, recipe: Recipe, names: list[str]) -> Any:
+    """Types of some columns of the feature table, as Spark has them."""
+    from pyspark.sql.types import BooleanType, DoubleType, StringType, StructField, StructType, TimestampNTZType
 
-    functions = {"mean": F.avg, "std": F.stddev_samp, "min": F.min, "max": F.max, "sum": F.sum}
-    return [
-        functions[statistic](quoted(recipe.label))
-        .over(segment.rangeBetween(-(recipe.horizon + window - 1), -recipe.horizon))
-        .alias(name)
-        for name, statistic, window in recipe.rolled
-    ]
-
-
-def _with_calendar(rows: DataFrame, recipe: Recipe, profile: Profile) -> DataFrame:
-    import pyarrow as pa
-    from pyspark.sql import functions as F
-
-    beyond = max(0, recipe.horizon)
-    times = recipe.calendar.times(profile.times.first_time, profile.times.last_label, beyond)
-    start = recipe.calendar.period_of(times[0])
-    columns = {
-        PERIOD: pa.array(range(start, start + len(times)), pa.int32()),
-        "__micros": nanoseconds(times) // 1000,
-    }
-    columns |= {f"calendar@{name}": calendar_feature(name, times, start) for name in recipe.calendar_features}
-    lookup = rows.sparkSession.createDataFrame(pa.table(columns))
-    placed = rows.drop(TIME).join(F.broadcast(lookup), PERIOD, "left")
-    return placed.withColumn(TIME, F.expr("cast(timestamp_micros(__micros) as timestamp_ntz)")).drop("__micros")
+    text = set(recipe.text_features)
+    given = {field.name: field.dataType for field in rows.schema}
+    types = {**{name: StringType() if name in text else DoubleType() for name in recipe.features}, **given}
+    types |= {TIME: TimestampNTZType(), ASSUMED: BooleanType()}
+    return StructType([StructField(name, types[name]) for name in names])
 
 
-def calendar_feature(name: str, times: pd.DatetimeIndex, first_period: int) -> pd.Series:
-    """A calendar feature (double) of grid times; `trend` is the period's number."""
-    if name == "trend":
-        return pd.Series(range(first_period, first_period + len(times)), dtype="float64")
-    values = {
-        "minute": times.minute,
-        "hour": times.hour,
-        "day_of_week": times.dayofweek,
-        "day_of_month": times.day,
-        "day_of_year": times.dayofyear,
-        "week_of_year": times.isocalendar().week,
-        "month": times.month,
-        "quarter": times.quarter,
-        "year": times.year,
-    }[name]
-    return pd.Series(values.to_numpy() if hasattr(values, "to_numpy") else values).astype("float64")
+def _written(features: pa.Table, folder: str) -> list[str]:
+    from pyspark import TaskContext
+
+    if not features.num_rows:
+        return []
+    context = TaskContext.get()
+    assert context is not None, "runs in Spark's workers only"
+    file = f"{BUCKET}={pc.first(features[BUCKET])}/part-{context.taskAttemptId()}.parquet"
+    write_parquet(features.drop_columns([BUCKET]), f"{folder}/{file}")
+    return [file]

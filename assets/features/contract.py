@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from assets.partitions import bucket_expression
 from assets.raw.parse import KEY, NOTED, PERIOD, REASONS, SOURCE, parse_rows, with_period
-from assets.raw.profile import Profile, Timeline
+from assets.raw.profile import FEWEST_PARTITIONS, ROWS_A_PARTITION, Profile, Timeline
 from assets.raw.recipe import Recipe
 from assets.raw.rules import WHERE, Rule
 from assets.raw.source import ARRIVED, FILE, ROW
@@ -37,17 +37,30 @@ def bucket_count(segments: int, rows: int) -> int:
 def judged_rows(raw: DataFrame, settings: Settings, profile: Profile, buckets: int) -> DataFrame:
     """Every raw row, typed and placed on the calendar, with the reasons why it is refused, if any.
 
-    Gives the columns of `parse_rows`, `__period` and `fleet_bucket`. Of rows with the same segment and time the one
-    that arrived last stays valid, of one snapshot the last read; the others are superseded, or duplicates. Rows without
-    time are placed by their hash, and none is a duplicate.
+    Gives the columns of `parse_rows`, `__period` and `fleet_bucket`; `__source` and `__file` are null
+    where nothing is held against it. Of rows with the same segment and time the one that arrived last stays valid, of
+    one snapshot the last read; the others are superseded, or duplicates. Rows without time are placed by their hash,
+    and none is a duplicate.
     """
     from pyspark.sql import functions as F
 
     parsed = parse_rows(raw, settings, profile.kinds)
     placed = _on_calendar(parsed, settings, profile.times) if profile.timeline else with_hash(parsed, profile.split_by)
     bucketed = placed.withColumn(BUCKET, F.expr(f"coalesce({bucket_expression(KEY, buckets)}, 0)"))
-    together = bucketed.repartition(buckets, BUCKET)
-    return _without_duplicates(together) if profile.timeline else _ranked(together)
+    partitions = min(buckets, max(FEWEST_PARTITIONS, profile.rows // ROWS_A_PARTITION))
+    if profile.timeline is None:
+        return _told_of(_ranked(bucketed.repartition(partitions, BUCKET)))
+    if profile.repeated:
+        return _told_of(_without_duplicates(bucketed.repartition(partitions, BUCKET)))
+    return _told_of(bucketed).repartition(partitions, BUCKET)
+
+
+def _told_of(rows: DataFrame) -> DataFrame:
+    """Rows that carry their raw cells and file, which are most of the bytes, only if somebody will ask for them."""
+    from pyspark.sql import functions as F
+
+    asked = f"size({REASONS}) > 0 or size({NOTED}) > 0"
+    return rows.withColumns({c: F.expr(f"if({asked}, {c}, null)") for c in (SOURCE, FILE)})
 
 
 def _on_calendar(parsed: DataFrame, settings: Settings, timeline: Timeline) -> DataFrame:
@@ -131,7 +144,9 @@ def counts_of(judged: DataFrame) -> Counts:
     """Counts over all rows, in one pass however many rules there are."""
     first = f"array(named_struct('rule', false, 'name', coalesce(get({REASONS}, 0), '')))"
     each = f"transform(concat({REASONS}, {NOTED}), name -> named_struct('rule', true, 'name', name))"
-    said = judged.selectExpr(f"inline(concat({first}, {each}))").groupBy("rule", "name").count().collect()
+    told = judged.where(f"{SOURCE} is not null").selectExpr(f"inline(concat({first}, {each}))")
+    fine = judged.where(f"{SOURCE} is null").selectExpr("false as rule", "'' as name")
+    said = told.unionAll(fine).groupBy("rule", "name").count().collect()
     by_reason = {row["name"]: row["count"] for row in said if not row["rule"]}
     return Counts(by_reason, {row["name"]: row["count"] for row in said if row["rule"]})
 

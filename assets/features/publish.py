@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from assets.code_version import code_version, version_of
-from assets.features.build import build_features
+from assets.features.build import write_features
 from assets.features.contract import (
     BUCKET,
     bucket_count,
@@ -42,6 +42,9 @@ CODE_VERSION = code_version(
     "assets.raw.split",
     "assets.features.contract",
     "assets.features.build",
+    "assets.features.grid",
+    "assets.features.point_in_time",
+    "assets.features.windows",
 )
 
 
@@ -128,7 +131,7 @@ def publish_features(lake: Lake, spark: Spark, settings: Settings) -> FeatureSet
         "raw_digest": raw.record()["digest"],
     }
     read = read_snapshot(spark, raw, settings)
-    record["buckets"] = table.record().get("buckets") or bucket_count(_segment_count(read, settings), profile.rows)
+    record["buckets"] = table.record().get("buckets") or bucket_count(profile.segments, profile.rows)
     judged = judged_rows(read, settings, profile, record["buckets"]).persist(StorageLevel.DISK_ONLY)
     try:
         return _commit(lake, judged, rules_of(settings), recipe, profile, record)
@@ -150,13 +153,6 @@ def _profile(lake: Lake, spark: Spark, settings: Settings) -> Profile:
     return profile.model_copy(update={"split_by": before})
 
 
-def _segment_count(raw: DataFrame, settings: Settings) -> int:
-    from pyspark.sql import functions as F
-
-    counted = raw.agg(F.approx_count_distinct(F.struct(*[F.col(quoted(c)) for c in settings.segment]))).first()
-    return int(counted[0]) if counted else 1
-
-
 def _commit(
     lake: Lake, judged: DataFrame, rules: list[Rule], recipe: Recipe, profile: Profile, record: dict[str, Any]
 ) -> FeatureSet:
@@ -173,9 +169,10 @@ def _commit(
     record |= {"recipe": recipe.model_dump(), "rows": rows, "by_rule": counts.by_rule}
     record["quarantine_version"] = _write(lake.table(QUARANTINE), quarantined_rows(judged).coalesce(4), record)
     record["segments_version"], record["segments"] = _write_segments(lake, valid, recipe, profile, record)
-    features = build_features(valid, recipe, profile)
     table = lake.table(FEATURES)
-    version = _write(table, features, record, partition_by=[BUCKET])
+    with table.staging() as staging:
+        columns, files = write_features(valid, recipe, profile, staging.uri)
+        version = table.commit(staging, columns, record, partition_by=[BUCKET], files=files)
     return FeatureSet(version, table.record(), True)
 
 
@@ -198,12 +195,9 @@ def _write_segments(
     return version, lake.table(SEGMENTS).arrow(columns=[KEY], version=version).num_rows
 
 
-def _write(table: Table, frame: DataFrame, record: dict[str, Any], partition_by: list[str] | None = None) -> int:
+def _write(table: Table, frame: DataFrame, record: dict[str, Any]) -> int:
     from pyspark.sql.pandas.types import to_arrow_schema
 
     with table.staging() as staging:
-        writer = frame.write
-        (writer.partitionBy(*partition_by) if partition_by else writer).parquet(staging.uri)
-        return table.commit(
-            staging, to_arrow_schema(frame.schema, timezone="UTC"), record, partition_by=partition_by or []
-        )
+        frame.write.parquet(staging.uri)
+        return table.commit(staging, to_arrow_schema(frame.schema, timezone="UTC"), record)

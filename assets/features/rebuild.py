@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from assets.features.build import build_features
+from assets.features.build import write_features
 from assets.features.contract import BUCKET, judged_rows, valid_rows
 from assets.features.publish import FEATURES, FeatureSet
 from assets.raw.recipe import Recipe
 from assets.raw.snapshot import RAW, read_snapshot
 from resources.files import remove
-from resources.lake import Lake, Staging, staged_files
+from resources.lake import Lake, Staging
 from resources.settings import Settings
 from resources.spark import Spark
 
@@ -43,8 +43,8 @@ def files_for(
     staging = Staging(lake.table(FEATURES).uri, f"rebuilt-{uuid.uuid4().hex}")
     rows = rows_as_trained(lake, spark, settings, features, recipe)
     try:
-        build_features(rows, recipe, features.profile).write.partitionBy(BUCKET).parquet(staging.uri)
-        yield by_bucket([f"{staging.uri}/{file}" for file in staged_files(staging)])
+        _, files = write_features(rows, recipe, features.profile, staging.uri)
+        yield by_bucket([f"{staging.uri}/{file}" for file in files])
     finally:
         remove(staging.uri)
 

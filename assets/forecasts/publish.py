@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from assets.code_version import code_version, version_of
 from assets.evaluation.incumbent import Champion
 from assets.evaluation.judge import candidate
-from assets.features.build import ASSUMED
+from assets.features.point_in_time import ASSUMED
 from assets.features.publish import FEATURES, FeatureSet, current_recipe, mean_label, open_segments
 from assets.features.rebuild import committed_files
 from assets.forecasts.score import WRITTEN, ScoreTask, forecast_table, score_bucket

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from assets.features.build import ASSUMED
+from assets.features.point_in_time import ASSUMED
 from assets.models.baseline import seasonal_naive
 from assets.models.bucket import Bucket, label_history, read_bucket
 from assets.models.fleet_model import SERVED, identity_columns

@@ -25,9 +25,14 @@ def filled(column: str) -> str:
     return f"nullif(trim({quoted(column)}), '')"
 
 
+def says_number(text: str) -> str:
+    """Spark SQL for whether a text is a number."""
+    return f"lower({text}) rlike '{NUMBER}'"
+
+
 def number_in(text: str) -> str:
     """Spark SQL for the number that a text is, as a double; null where it is none."""
-    return f"if(lower({text}) rlike '{NUMBER}', cast({text} as double), null)"
+    return f"if({says_number(text)}, cast({text} as double), null)"
 
 
 def boolean_in(text: str) -> str:

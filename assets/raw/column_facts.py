@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from assets.raw.cells import boolean_in, filled, is_number, number_in
-from assets.raw.parse import TIMES
+from assets.raw.kinds import TIMES
 from resources.contract import ColumnType
 from resources.spark import quoted
 

@@ -6,7 +6,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from assets.raw.parse import Kind, column_kinds, rule_view
+from assets.raw.kinds import column_kinds
+from assets.raw.parse import Kind, rule_view
 from assets.raw.profile import Profile, moments_of, profile_of
 from assets.raw.recipe import Recipe, recipe_of, too_long
 from assets.raw.rules import failed_at_work, refuse_unusable, rules_of
@@ -28,19 +29,20 @@ def inspect(raw: DataFrame, settings: Settings) -> tuple[Profile, Recipe]:
     Raises:
         InputError: nothing could be trained from them; every reason is listed.
     """
-    kinds, rules = column_kinds(raw, settings), rules_of(settings)
+    rows, rules = raw.count(), rules_of(settings)
+    kinds = column_kinds(raw, settings, rows)
     if rules:
         refuse_unusable(rule_view(raw, settings, kinds), rules)
     try:
-        return _inspect(raw, settings, kinds)
+        return _inspect(raw, settings, kinds, rows)
     except spark_errors() as error:
         raise failed_at_work(error, rules) or error from None
 
 
-def _inspect(raw: DataFrame, settings: Settings, kinds: dict[str, Kind]) -> tuple[Profile, Recipe]:
+def _inspect(raw: DataFrame, settings: Settings, kinds: dict[str, Kind], rows: int) -> tuple[Profile, Recipe]:
     if settings.time is None:
         return inspect_without_time(raw, settings, kinds)
-    moments = moments_of(raw, settings, kinds).persist()
+    moments = moments_of(raw, settings, kinds, rows).persist()
     try:
         profile = profile_of(moments, settings, kinds, dict(raw.dtypes)[settings.time])
         recipe = recipe_of(settings, profile)
@@ -54,7 +56,7 @@ def _inspect(raw: DataFrame, settings: Settings, kinds: dict[str, Kind]) -> tupl
     )
     if problems:
         raise InputError(problems)
-    return profile, recipe
+    return profile.model_copy(update={"repeated": facts.repeated, "segments": facts.segments}), recipe
 
 
 def snapshot_profile(lake: Lake, spark: Spark, settings: Settings) -> Profile:

@@ -154,7 +154,11 @@ def class_of(type_: str) -> str:
 
 def layout_problems(layouts: Sequence[Layout], settings: Settings, needed: Sequence[str]) -> list[Problem]:
     """What is wrong between files: a needed column that some lack, or of which the type changes from one file on."""
-    names, found = {column: settings.contract.names_of(column) for column in needed}, []
+    names = {column: settings.contract.names_of(column) for column in needed}
+    empty = [path for layout in layouts if not layout.columns for path in layout.paths]
+    what, remedy = "the file is empty: it has not even a header", "remove it, or wait until it is written"
+    found = [Problem(path, what, remedy) for path in sorted(empty)]
+    layouts = [layout for layout in layouts if layout.columns]
     for column, known_as in names.items():
         holding = [layout for layout in layouts if set(known_as) & set(layout.names)]
         lacking = [layout for layout in layouts if layout not in holding]

@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from assets.raw.column_facts import ColumnFacts, distinct_in, moment_in
-from assets.raw.parse import TIMES
+from assets.raw.kinds import TIMES
 from resources.problems import InputError, Problem
 from resources.spark import quoted
 

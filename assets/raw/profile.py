@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pyspark.sql import DataFrame
 
+FEWEST_PARTITIONS, ROWS_A_PARTITION = 16, 500_000
 LONELY_SHARE = 0.01
 THIN_SHARE = 0.5
 FEWEST_TO_TELL = 20
@@ -79,11 +80,14 @@ TIMESTAMPS = ("first_time", "last_time", "first_label", "last_label")
 class Profile(BaseModel):
     """A raw table in numbers.
 
+    `segments` counts those with a usable row, `repeated` says whether several rows may have the same segment and time.
     Of a table without time `timeline` is None, and `split_by` names the columns by whose hash a row is held out.
     """
 
     rows: int
     kinds: dict[str, Kind]
+    segments: int = 0
+    repeated: bool = True
     timeline: Timeline | None = None
     split_by: list[str] = []
 
@@ -113,7 +117,10 @@ class Profile(BaseModel):
             return cls(**fields)
         times = fields | {name: pd.Timestamp(fields[name]) for name in TIMESTAMPS}
         timeline = Timeline(**{name: times[name] for name in Timeline.model_fields})
-        return cls(rows=fields["rows"], kinds=fields["kinds"], timeline=timeline)
+        return cls(
+            **{name: fields[name] for name in ("rows", "kinds", "segments", "repeated") if name in fields},
+            timeline=timeline,
+        )
 
 
 @dataclass(frozen=True)
@@ -125,33 +132,23 @@ class _Times:
     labels: NDArray[np.int64]
 
 
-def moments_of(raw: DataFrame, settings: Settings, kinds: dict[str, Kind]) -> DataFrame:
-    """Raw rows by segment and time, all of a segment in one partition.
+def moments_of(raw: DataFrame, settings: Settings, kinds: dict[str, Kind], rows: int) -> DataFrame:
+    """So many raw rows as far as they tell what the table is, all of a segment in one partition.
 
-    Gives: `__segment`, `__time` (null where it is no sensible one), `rows`, `usable` (rows nothing is held
-    against), `labels` (those of them with a label), `label` (the highest of these).
+    Gives: `__segment`, `__time` (null where it is no sensible one), `usable` (nothing is held against the row), `label`
+    (null where the row is not usable).
     """
     from pyspark.sql import functions as F
 
     sensible = f"{TIME} >= timestamp_ntz'{FIRST_SENSIBLE}' and {TIME} < timestamp_ntz'{LAST_SENSIBLE}'"
-    label = quoted(settings.label)
     parsed = parse_rows(raw, settings, kinds).select(
         KEY,
         F.expr(f"if({sensible}, {TIME}, null)").alias(TIME),
         # rules that only count are looked at as well: one that fails on a row is to be known before anything is written
         F.expr(f"size({REASONS}) = 0 and size({NOTED}) >= 0").alias("usable"),
-        F.expr(f"if(size({REASONS}) = 0, {label}, null)").alias("label"),
+        F.expr(f"if(size({REASONS}) = 0, {quoted(settings.label)}, null)").alias("label"),
     )
-    return (
-        parsed.repartition(KEY)
-        .groupBy(KEY, TIME)
-        .agg(
-            F.count("*").alias("rows"),
-            F.expr("count_if(usable)").alias("usable"),
-            F.count("label").alias("labels"),
-            F.max("label").alias("label"),
-        )
-    )
+    return parsed.repartition(max(FEWEST_PARTITIONS, rows // ROWS_A_PARTITION), KEY)
 
 
 def profile_of(moments: DataFrame, settings: Settings, kinds: dict[str, Kind], time_type: str) -> Profile:
@@ -184,7 +181,8 @@ def _times(moments: DataFrame, settings: Settings) -> tuple[int, _Times]:
     """How many rows there are in all, and the sensible times of them."""
     from pyspark.sql import functions as F
 
-    counted = moments.groupBy(TIME).agg(F.sum("rows"), F.sum("labels")).toDF("time", "rows", "labels")
+    counts = F.count("*").alias("rows"), F.count("label").alias("labels")
+    counted = moments.groupBy(F.col(TIME).alias("time")).agg(*counts)
     found = counted.limit(MOST_PERIODS).toPandas().sort_values("time")
     rows, distinct = int(found["rows"].sum()), found.dropna(subset="time")
     if not rows:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from assets.raw.calendar import COARSER, base, coarser
-from assets.raw.parse import KEY, PERIOD, TIME, with_period
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from assets.raw.calendar import COARSER, Calendar, base, coarser
+from assets.raw.parse import KEY, TIME
 from assets.raw.profile import Timeline
 from assets.raw.recipe import Recipe
 from resources.problems import Problem
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from pyspark.sql import DataFrame
 
 REGULAR = 0.9
@@ -23,54 +31,93 @@ class SegmentFacts(NamedTuple):
     """Counts over segments, by frequency the fleet's own first.
 
     `steps`: moves by one period of it; `regular`: segments that nearly always move so; `told`: segments with
-    enough moves to tell; `moves`: all moves.
+    enough moves to tell; `moves`: all moves; `repeated`: whether several rows have the same segment and time.
     """
 
     segments: int
     trainable: int
     moves: int
     told: int
+    repeated: bool
     steps: dict[str, int]
     regular: dict[str, int]
 
 
 def segment_facts(moments: DataFrame, timeline: Timeline, recipe: Recipe) -> SegmentFacts:
-    """Facts about the segments of a table, from `moments_of` its rows."""
-    from pyspark.sql import functions as F
-
-    cut_off = timeline.last_period - recipe.holdout
-    usable = moments.where(f"usable > 0 and {TIME} is not null")
-    placed = with_period(usable, timeline.calendar, timeline.first_time, timeline.last_time)
-    periods = placed.where(f"{PERIOD} is not null")
-    before = f"{PERIOD} - lag({PERIOD}) over (partition by {KEY} order by {PERIOD})"
-    moves = periods.select(KEY, PERIOD, "label", F.expr(before).alias("step"))
+    """Facts about the segments of a table, from `moments_of` its rows, which Spark's Python workers count."""
     steps = {timeline.frequency: (1,), **coarser(timeline.frequency)}
-    named = list(enumerate(steps.values()))
-    trained_on = f"label is not null and {PERIOD} <= {cut_off}"
-    by_segment = moves.groupBy(KEY).agg(
-        F.expr("count(step)").alias("moves"),
-        F.expr(f"count_if({trained_on})").alias("rows"),
-        F.expr(f"min(label) filter (where {trained_on})").alias("lowest"),
-        F.expr(f"max(label) filter (where {trained_on})").alias("highest"),
-        *[F.expr(f"count_if(step in {_tuple(lengths)})").alias(f"step_{n}") for n, lengths in named],
+    question = _Question(timeline.calendar, timeline.last_period - recipe.holdout, recipe.minimum_history, steps)
+
+    def counted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        gc.freeze()  # see `assets.features.build`
+        if held := list(batches):
+            found = _counts(pa.Table.from_batches(held), question)
+            yield pa.RecordBatch.from_pydict({name: [many] for name, many in found.items()})
+
+    numbered = [f"{what}_{number}" for number in range(len(steps)) for what in ("step", "regular")]
+    names = ["segments", "trainable", "moves", "told", *numbered, "repeated"]
+    rows = moments.where(f"{TIME} is not null").select(KEY, TIME, "usable", "label")
+    parts = rows.mapInArrow(counted, ", ".join(f"{name} long" for name in names)).collect()
+    total = {name: sum(part[name] for part in parts) for name in names}
+    return SegmentFacts(
+        total["segments"],
+        total["trainable"],
+        total["moves"],
+        total["told"],
+        total["repeated"] > 0,
+        {name: total[f"step_{n}"] for n, name in enumerate(steps)},
+        {name: total[f"regular_{n}"] for n, name in enumerate(steps)},
     )
-    enough = f"moves >= {STEPS_TO_TELL}"
-    row = by_segment.agg(
-        F.count("*").alias("segments"),
-        F.expr(f"count_if(rows >= {recipe.minimum_history} and lowest < highest)").alias("trainable"),
-        F.expr("coalesce(sum(moves), 0)").alias("moves"),
-        F.expr(f"count_if({enough})").alias("told"),
-        *[F.expr(f"coalesce(sum(step_{n}), 0)").alias(f"step_{n}") for n, _ in named],
-        *[F.expr(f"count_if({enough} and step_{n} >= {REGULAR} * moves)").alias(f"regular_{n}") for n, _ in named],
-    ).first()
-    assert row is not None, "an aggregate without groups gives one row"
-    counted = {name: row[f"step_{n}"] for n, name in enumerate(steps)}
-    regular = {name: row[f"regular_{n}"] for n, name in enumerate(steps)}
-    return SegmentFacts(row["segments"], row["trainable"], row["moves"], row["told"], counted, regular)
 
 
-def _tuple(lengths: tuple[int, ...]) -> str:
-    return f"({', '.join(map(str, lengths))})"
+@dataclass(frozen=True)
+class _Question:
+    """The calendar, the last period that is trained on, how many rows training needs, steps by frequency."""
+
+    calendar: Calendar
+    trained_through: int
+    fewest: int
+    steps: dict[str, tuple[int, ...]]
+
+
+def _counts(rows: pa.Table, asked: _Question) -> dict[str, int]:
+    """Counts over whole segments, from the moments of their rows."""
+    segment = rows[KEY].combine_chunks().dictionary_encode().indices.to_numpy()
+    distinct, place = np.unique(rows[TIME].to_numpy(), return_inverse=True)
+    times = pd.DatetimeIndex(distinct).as_unit("ns")
+    on_grid = asked.calendar.holds(times) if len(times) else np.zeros(0, bool)
+    number = np.zeros(len(times), np.int64)
+    number[on_grid] = asked.calendar.periods(times[on_grid])
+    by_time = np.sort(segment.astype(np.int64) * max(1, len(times)) + place)
+    kept = rows["usable"].to_numpy() & on_grid[place]
+    found = _by_segment(segment[kept], number[place[kept]], rows["label"].to_numpy()[kept], asked)
+    return {**found, "repeated": int((by_time[1:] == by_time[:-1]).any())}
+
+
+def _by_segment(
+    segment: NDArray[np.int32], period: NDArray[np.int64], label: NDArray[np.float64], asked: _Question
+) -> dict[str, int]:
+    order = np.lexsort((-label, period, segment))  # of several rows at one time the highest label, NaN last
+    segment, period, label = segment[order], period[order], label[order]
+    new = np.concatenate([[True], segment[1:] != segment[:-1]])[: len(segment)]
+    first = new | (np.diff(period, prepend=0) != 0)
+    segment, period, label, new = segment[first], period[first], label[first], new[first]
+    own = np.cumsum(new) - 1
+    many = int(new.sum())
+    step = np.where(new, 0, np.diff(period, prepend=0))
+    moves = np.bincount(own[~new], minlength=many)
+    learnt = ~np.isnan(label) & (period <= asked.trained_through)
+    lowest, highest = np.full(many, np.inf), np.full(many, -np.inf)
+    np.minimum.at(lowest, own[learnt], label[learnt])
+    np.maximum.at(highest, own[learnt], label[learnt])
+    trainable = (np.bincount(own[learnt], minlength=many) >= asked.fewest) & (lowest < highest)
+    told = moves >= STEPS_TO_TELL
+    found = {"segments": many, "trainable": int(trainable.sum()), "moves": int(moves.sum()), "told": int(told.sum())}
+    for number, lengths in enumerate(asked.steps.values()):
+        such = np.bincount(own[np.isin(step, lengths)], minlength=many)
+        found[f"step_{number}"] = int(such.sum())
+        found[f"regular_{number}"] = int((told & (such >= REGULAR * moves)).sum())
+    return found
 
 
 def mixed_frequencies(facts: SegmentFacts, timeline: Timeline) -> list[Problem]:

@@ -52,4 +52,4 @@ def inspect_without_time(raw: DataFrame, settings: Settings, kinds: dict[str, Ki
         raise InputError([Problem("fleet.yaml label", what, "name a column that holds numbers")])
     if problems := untrainable(found["segments"], found["trainable"], recipe):
         raise InputError(problems)
-    return profile.model_copy(update={"rows": found["rows"]}), recipe
+    return profile.model_copy(update={"rows": found["rows"], "segments": found["segments"]}), recipe

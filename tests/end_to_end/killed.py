@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from assets.features.publish import publish_features
+from assets.features import publish
 from assets.raw.ingest import ingest
 from resources.lake import Lake, Table
 from resources.settings import read_settings
@@ -54,11 +54,12 @@ def main(fleet_yaml: str, last: int) -> None:
     steps = Steps(last)
     steps.around(DataFrameWriter, "parquet")
     steps.around(DataFrame, "persist")
+    steps.around(publish, "write_features")
     for method in ("_write", "_add_columns", "restore"):
         steps.around(Table, method)
     steps.around(Lake, "write_file")
     ingest(lake, spark, settings)
-    publish_features(lake, spark, settings)
+    publish.publish_features(lake, spark, settings)
     print(steps.taken)
 
 

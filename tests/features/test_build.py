@@ -11,8 +11,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from assets.features.build import ASSUMED, build_features, calendar_feature
+from assets.features.build import build_features
 from assets.features.contract import BUCKET
+from assets.features.grid import calendar_feature
+from assets.features.point_in_time import ASSUMED
 from assets.raw.calendar import Calendar, calendar_of
 from assets.raw.parse import KEY, PERIOD, TIME
 from assets.raw.profile import Profile, Timeline

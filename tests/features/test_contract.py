@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from assets.features.contract import bucket_count, counts_of, judged_rows, quarantined_rows, valid_rows
 from assets.partitions import bucket_of, partition_key
-from assets.raw.parse import KEY, PERIOD, TIME, column_kinds
+from assets.raw.kinds import column_kinds
+from assets.raw.parse import KEY, PERIOD, TIME
 from assets.raw.profile import Profile, Timeline
 from assets.raw.read import read_source
 from assets.raw.source import CORRUPT, FILE, ROW, find_files
@@ -191,3 +192,26 @@ def test_bucket_counts() -> None:
     assert bucket_count(12, 400_000) == 12
     assert bucket_count(50_000, 35_000_000) == 500
     assert bucket_count(10, 600_000_000) == 1024
+
+
+@hypothesis_settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(["1", "many", "", "inf"]), st.sampled_from(["2", "x"])), max_size=15))
+def test_where_no_time_comes_twice_looking_for_duplicates_changes_nothing(
+    spark: Spark, make_fleet: MakeFleet, cells: list[tuple[str, str]]
+) -> None:
+    rows = "".join(f"b,2024-01-{day:02},{sold},true,{price},x\n" for day, (sold, price) in enumerate(cells, 1))
+    noted = {"columns": {"price": {"maximum": 15, "action": "warn"}}}
+    fleet = make_fleet(HEADER + GOOD + rows + ",2024-01-03,1,true,1,x\n", features=FEATURES, contract=noted)
+    raw = read_source(spark.session(), find_files(fleet.settings), fleet.settings)
+    kinds = column_kinds(raw, fleet.settings)
+    found = []
+    for repeated in (True, False):
+        known = profile(kinds).model_copy(update={"repeated": repeated})
+        judged = judged_rows(raw, fleet.settings, known, 3)
+        valid = valid_rows(judged).toPandas().sort_values([KEY, PERIOD], ignore_index=True)
+        refused = quarantined_rows(judged).orderBy(FILE, ROW).toPandas()
+        found.append((valid.drop(columns=[FILE, ROW]), refused, counts_of(judged)))
+    pd.testing.assert_frame_equal(found[0][0], found[1][0])
+    pd.testing.assert_frame_equal(found[0][1], found[1][1])
+    assert found[0][2] == found[1][2]
+    assert found[0][2].by_rule["above_maximum:price"] == 5

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyspark import TaskContext
+from pyspark.sql import DataFrame
 
+from assets.features import build
+from assets.features import publish as features_publish
 from assets.features.contract import BUCKET
 from assets.features.publish import (
     FEATURES,
@@ -21,6 +30,8 @@ from assets.partitions import bucket_of, partition_key
 from assets.raw.ingest import ingest
 from assets.raw.inspect import snapshot_profile
 from assets.raw.parse import KEY, PERIOD
+from assets.raw.profile import Profile
+from assets.raw.recipe import Recipe
 from resources.settings import Settings
 from resources.spark import Spark
 from tests.conftest import Fleet, MakeFleet, daily_sales
@@ -81,6 +92,37 @@ def test_a_cycle_and_its_repetition(spark: Spark, make_fleet: MakeFleet) -> None
     for file in files:
         part = pq.ParquetFile(file).read([KEY, PERIOD]).to_pandas()
         assert part.equals(part.sort_values([KEY, PERIOD]).reset_index(drop=True))
+
+
+def test_a_worker_killed_while_it_writes_leaves_nothing_behind(
+    spark: Spark, make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet, of_bucket = make_fleet(daily_sales(shops=5), horizon=7), build._of_bucket
+    folder = Path(fleet.lake.table(FEATURES).uri)
+
+    def write(valid: DataFrame, recipe: Recipe, profile: Profile, staging: str) -> tuple[pa.Schema, list[str]]:
+        Path(staging).mkdir(parents=True)
+        return build.write_features(valid, recipe, profile, staging)
+
+    def dying(recipe: Recipe, profile: Profile) -> build.OfBucket:
+        features = of_bucket(recipe, profile)
+
+        def dies_at_first(rows: pa.Table) -> pa.Table:
+            context = TaskContext.get()
+            if context.attemptNumber() == 0:
+                [staging] = folder.glob("data-*")
+                (staging / f"half-{context.taskAttemptId()}.parquet").write_bytes(b"PAR1 and no more")
+                os.kill(os.getpid(), signal.SIGKILL)
+            return features(rows)
+
+        return dies_at_first
+
+    monkeypatch.setattr(build, "_of_bucket", dying)
+    monkeypatch.setattr(features_publish, "write_features", write)
+    published = publish(spark, fleet)
+    assert list(folder.rglob("half-*.parquet")), "the test must see workers die"
+    assert fleet.lake.table(FEATURES).arrow().num_rows == published.record["rows"]["valid"] + 5 * 7
+    assert not [file for file in fleet.lake.table(FEATURES).files() if "half-" in file]
 
 
 def test_other_lags_make_another_schema_and_earlier_versions_stay(spark: Spark, make_fleet: MakeFleet) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from assets.raw import kinds
 from assets.raw.inspect import inspect
+from assets.raw.kinds import column_kinds
 from assets.raw.profile import Profile
 from assets.raw.read import read_source
 from assets.raw.recipe import Recipe
@@ -174,3 +176,46 @@ def test_a_first_time_that_makes_the_calendar_endless(spark: Spark, make_fleet: 
     table = daily_sales(days=300, frequency="min")
     typo = table.iloc[:1].assign(day=pd.Timestamp("1901-01-01"))
     assert "look like typing errors" in refused(spark, make_fleet(pd.concat([table, typo])))
+
+
+@pytest.mark.parametrize(
+    "again", [[], ["shop 1,2024-01-09,5,1"], ["shop 1,2024-01-09,many,1"], ["shop 9,2024-01-09,5,1"]]
+)
+def test_whether_a_time_comes_twice_in_a_segment(spark: Spark, make_fleet: MakeFleet, again: list[str]) -> None:
+    text = "\n".join([daily_sales().to_csv(index=False).strip(), *again]) + "\n"
+    profile, _ = look(spark, make_fleet(text))
+    assert profile.repeated is any("shop 1" in row for row in again)
+    assert profile.segments == (4 if any("shop 9" in row for row in again) else 3)
+    assert Profile.from_json(profile.to_json()) == profile
+
+
+def kinds_of(spark: Spark, fleet: Fleet, rows: int) -> dict[str, str]:
+    raw = read_source(spark.session(), find_files(fleet.settings), fleet.settings)
+    return column_kinds(raw, fleet.settings, rows)
+
+
+def test_some_rows_tell_what_columns_are_and_all_are_asked_where_they_do_not(
+    spark: Spark, make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kinds, "ROWS_TO_TELL", 100)
+    monkeypatch.setattr(kinds, "CELLS_TO_TELL", 20)
+    looked_at: list[int] = []
+    count = kinds._parse_counts
+
+    def counted(raw: Any, *given: Any) -> Any:
+        looked_at.append(raw.count())
+        return count(raw, *given)
+
+    monkeypatch.setattr(kinds, "_parse_counts", counted)
+    table = daily_sales(shops=10, days=100).assign(open="yes", kind="x", rare=None, close=None)
+    features = {"known_ahead": ["price", "open", "kind"]}
+    clear = kinds_of(spark, make_fleet(table.to_csv(index=False), features=features), 1000)
+    assert clear == {"sold": "number", "price": "number", "open": "boolean", "kind": "text"}
+    assert len(looked_at) == 1
+    assert 50 < looked_at.pop() < 200
+    table.loc[::400, "rare"] = "1.5"  # three cells: perhaps none of them in the sample
+    table["close"] = ["1" if n % 9 < 5 else "one" for n in range(1000)]
+    features = {"known_ahead": ["rare", "close"]}
+    doubtful = kinds_of(spark, make_fleet(table.to_csv(index=False), features=features), 1000)
+    assert doubtful == {"sold": "number", "rare": "number", "close": "number"}
+    assert looked_at[1:] == [1000]

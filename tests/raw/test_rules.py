@@ -15,7 +15,7 @@ from assets.features.contract import counts_of, judged_rows, quarantined_rows
 from assets.features.publish import FEATURES, QUARANTINE, publish_features
 from assets.raw.ingest import ingest
 from assets.raw.inspect import inspect
-from assets.raw.parse import column_kinds
+from assets.raw.kinds import column_kinds
 from assets.raw.read import read_source
 from assets.raw.source import FILE, ROW, find_files
 from resources.contract import Contract

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.raw.ingest import ingest
-from assets.raw.parse import column_kinds, parse_rows
+from assets.raw.kinds import column_kinds
+from assets.raw.parse import parse_rows
 from assets.raw.read import read_source
 from assets.raw.snapshot import RAW
 from assets.raw.source import CORRUPT, FILE, ROW, find_files
@@ -153,7 +154,7 @@ def test_lines_that_cannot_be_read_are_kept_and_marked(spark: Spark, make_fleet:
 @pytest.mark.parametrize(
     ("file", "content", "expected"),
     [
-        ("t.csv", b"", "no column 'shop'"),
+        ("t.csv", b"", "t.csv: the file is empty"),
         ("t.csv", b"shop,day,sold\n", "holds no rows"),
         ("t.csv", b"shp,day,sold\na,2024-01-01,1\n", "segment: the table has no column 'shop' -> did you mean 'shp'?"),
         ("t.csv", b"shop,day,sold,__file\na,2024-01-01,1,x\n", "reserved"),
@@ -241,6 +242,10 @@ def test_csv_files_with_other_headers(spark: Spark, make_fleet: MakeFleet) -> No
     daily_sales()[["shop", "day", "sold"]].to_csv(fleet.folder / "data" / "a.csv", index=False)
     daily_sales()[["shop", "day"]].to_csv(fleet.folder / "data" / "b.csv", index=False)
     assert "b.csv: the file has no column 'sold', which others have" in problems(spark, fleet)
+    (fleet.folder / "data" / "b.csv").write_text("")
+    told = problems(spark, fleet)
+    assert "b.csv: the file is empty: it has not even a header -> remove it, or wait until it is written" in told
+    assert "no column" not in told
     later = daily_sales(start="2024-03-01")
     for columns in (["day", "shop", "sold"], ["price", "shop", "day", "sold"]):
         later[columns].to_csv(fleet.folder / "data" / "b.csv", index=False)

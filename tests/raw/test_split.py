@@ -12,7 +12,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from assets.features.contract import judged_rows, valid_rows
-from assets.raw.parse import KEY, PERIOD, column_kinds
+from assets.raw.kinds import column_kinds
+from assets.raw.parse import KEY, PERIOD
 from assets.raw.profile import Profile
 from assets.raw.read import read_source
 from assets.raw.source import find_files

@@ -1,0 +1,105 @@
+"""Features of a bucket: cut into pieces or not, with periods millions apart, in whatever order rows come."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assets.features import point_in_time as module
+from assets.features.contract import BUCKET
+from assets.features.grid import Grid
+from assets.features.point_in_time import in_order, point_in_time, with_future
+from assets.raw.parse import KEY, PERIOD
+from assets.raw.profile import Profile, Timeline
+from assets.raw.recipe import Recipe, recipe_of
+from resources.settings import Settings
+
+LAST = 6_000_000
+GRID = Grid(0, np.arange(LAST + 10), {})
+
+
+def recipe() -> Recipe:
+    start = pd.Timestamp("2024-01-01")
+    timeline = Timeline(
+        time_type="date", frequency="D", phase=0, first_time=start, last_time=start + pd.Timedelta("90D"),
+        first_label=start, last_label=start + pd.Timedelta("90D"),
+    )  # fmt: skip
+    kinds = {"sold": "number", "note": "text"}
+    settings = Settings(
+        name="t", source={"path": "x"}, segment=["shop"], time="day", label="sold", horizon=2,
+        features={"past_only": ["note"], "lags": [2, 5], "rolling": {"windows": [2, 3]}, "calendar": []},
+    )  # fmt: skip
+    return recipe_of(settings, Profile.model_validate({"rows": 1, "kinds": kinds, "timeline": timeline}))
+
+
+def bucket(rows: list[tuple[str, int, float | None]]) -> pa.Table:
+    keys, periods, labels = zip(*rows, strict=True) if rows else ((), (), ())
+    return pa.table({
+        "shop": pa.array(keys, pa.string()), KEY: pa.array(keys, pa.string()), PERIOD: pa.array(periods, pa.int32()),
+        "sold": pa.array(labels, pa.float64()), "note": pa.array([f"{key} {p}" for key, p, _ in rows], pa.string()),
+        BUCKET: pa.array([0] * len(rows), pa.int32()),
+    })  # fmt: skip
+
+
+def by_hand(rows: list[tuple[str, int, float | None]], key: str, period: int) -> dict[str, object]:
+    label = {(k, p): value for k, p, value in rows}
+    found: dict[str, object] = {}
+    for lag in (2, 5):
+        there = (key, period - lag) in label
+        found |= {f"sold@lag_{lag}": label.get((key, period - lag))}
+        found |= {f"note@lag_{lag}": f"{key} {period - lag}" if there else None}
+    for window in (2, 3):
+        held = [label.get((key, period - 2 - back)) for back in range(window)]
+        known = [value for value in held if value is not None]
+        found |= {f"sold@mean_{window}": sum(known) / len(known) if known else None}
+        found |= {f"sold@std_{window}": float(np.std(known, ddof=1)) if len(known) > 1 else None}
+    return found
+
+
+ROWS = st.dictionaries(
+    st.tuples(st.sampled_from(["a", "b|%", "ç"]), st.one_of(st.integers(0, 20), st.integers(0, LAST))),
+    st.one_of(st.none(), st.integers(-5, 5).map(float)),
+    min_size=1,
+    max_size=40,
+).map(lambda found: [(*place, value) for place, value in found.items()])
+
+
+@given(rows=ROWS, piece=st.sampled_from([1, 7, 1 << 18]))
+def test_features_are_those_counted_by_hand(rows: list[tuple[str, int, float | None]], piece: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CELLS_AT_ONCE", piece)
+        found = point_in_time(in_order(bucket(rows)), recipe(), GRID, LAST).to_pylist()
+    assert [(row[KEY], row[PERIOD]) for row in found] == sorted((key, period) for key, period, _ in rows)
+    for row in found:
+        for name, wanted in by_hand(rows, row[KEY], row[PERIOD]).items():
+            assert row[name] == (pytest.approx(wanted, abs=1e-12) if isinstance(wanted, float) else wanted), name
+
+
+def test_rows_millions_of_periods_apart_take_no_room_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    laid_out: list[int] = []
+    trailing = module.trailing
+    monkeypatch.setattr(
+        module, "trailing", lambda cells, *given: laid_out.append(len(cells)) or trailing(cells, *given)
+    )
+    rows = [("a", 0, 1.0), ("a", LAST, 2.0), ("b", 5, 3.0), ("b", 5_000_000, 4.0)]
+    point_in_time(in_order(bucket(rows)), recipe(), GRID, LAST)
+    assert 0 < sum(laid_out) < 100
+
+
+@given(rows=ROWS, last=st.integers(0, 25))
+def test_the_future_is_a_horizon_for_open_segments_and_nothing_for_closed_ones(
+    rows: list[tuple[str, int, float | None]], last: int
+) -> None:
+    own = recipe()
+    found = with_future(in_order(bucket(rows)), own, last).to_pylist()
+    newest = {key: max(period for k, period, _ in rows if k == key) for key, _, _ in rows}
+    wanted = {(key, period) for key, period, _ in rows if period <= last}
+    wanted |= {(key, last + n) for key, end in newest.items() if end > last - own.closed_after for n in (1, 2)}
+    assert [(row[KEY], row[PERIOD]) for row in found] == sorted(wanted)
+    assert all(row["shop"] == row[KEY] and row[BUCKET] == 0 for row in found)
+    given_rows = {(key, period): value for key, period, value in rows}
+    assert all(row["sold"] == given_rows.get((row[KEY], row[PERIOD])) for row in found)
