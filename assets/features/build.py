@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.features.contract import BUCKET
-from assets.features.grid import grid_of
+from assets.features.grid import known_grid
 from assets.features.point_in_time import ASSUMED, in_order, point_in_time, with_future
 from assets.raw.parse import KEY, PERIOD, TIME
 from assets.raw.profile import Profile
 from assets.raw.recipe import Recipe
 from resources.files import write_parquet
-from resources.spark import quoted
+from resources.spark import light_collections, quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -40,10 +39,11 @@ def features_at(rows: DataFrame, recipe: Recipe, profile: Profile) -> DataFrame:
 
     `rows` have those of `build_features` without the segment columns; no future is added to them.
     """
-    last, grid, wanted = profile.last_period, grid_of(recipe, profile.times), [KEY, PERIOD, BUCKET, *recipe.features]
+    last, wanted = profile.last_period, [KEY, PERIOD, BUCKET, *recipe.features]
+    known = recipe.model_dump_json(), profile.to_json()
 
     def features(some: pa.Table) -> pa.Table:
-        return point_in_time(in_order(some), recipe, grid, last).select(wanted)
+        return point_in_time(in_order(some), recipe, known_grid(*known), last).select(wanted)
 
     return _by_bucket(rows, features, _columns(rows, recipe, wanted))
 
@@ -73,8 +73,7 @@ def _by_bucket(rows: DataFrame, work: OfBucket, columns: Any) -> DataFrame:
     plain = [F.col(quoted(name)).alias(name if name == BUCKET else f"c{n}") for n, name in enumerate(names)]
 
     def named(some: pa.Table) -> pa.Table:
-        # Spark's worker collects garbage after each task, and would go through all that was ever imported
-        gc.freeze()
+        light_collections()
         return work(some.rename_columns(names))
 
     return rows.select(*plain).groupBy(BUCKET).applyInArrow(named, columns)
@@ -91,10 +90,10 @@ def _of_bucket(recipe: Recipe, profile: Profile) -> OfBucket:
     wanted = _names(recipe)
     if profile.timeline is None:
         return lambda rows: in_order(rows).select(wanted)
-    last, grid = profile.last_period, grid_of(recipe, profile.timeline)
+    last, known = profile.last_period, (recipe.model_dump_json(), profile.to_json())
 
     def features(rows: pa.Table) -> pa.Table:
-        return point_in_time(with_future(in_order(rows), recipe, last), recipe, grid, last).select(wanted)
+        return point_in_time(with_future(in_order(rows), recipe, last), recipe, known_grid(*known), last).select(wanted)
 
     return features
 

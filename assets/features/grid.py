@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from assets.raw.calendar import nanoseconds
-from assets.raw.profile import Timeline
+from assets.raw.profile import Profile, Timeline
 from assets.raw.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ class Grid:
     start: int
     micros: NDArray[np.int64]
     features: dict[str, NDArray[np.float64]]
+
+
+@lru_cache(maxsize=2)
+def known_grid(recipe: str, profile: str) -> Grid:
+    """`grid_of` a recipe and a profile in JSON, made once a process: too much to send with tasks."""
+    return grid_of(Recipe.model_validate_json(recipe), Profile.from_json(profile).times)
 
 
 def grid_of(recipe: Recipe, timeline: Timeline) -> Grid:

@@ -89,8 +89,7 @@ def point_in_time(rows: pa.Table, recipe: Recipe, grid: Grid, last: int) -> pa.T
 
 def _segments(rows: pa.Table) -> Places:
     """For each row the place of its segment among all, sorted by key."""
-    keys = rows[KEY].combine_chunks()
-    encoded = (keys if isinstance(keys, pa.Array) else pa.concat_arrays(keys.chunks)).dictionary_encode()
+    encoded = rows[KEY].dictionary_encode().combine_chunks()
     rank = np.empty(len(encoded.dictionary), np.int64)
     rank[pc.sort_indices(encoded.dictionary).to_numpy()] = np.arange(len(rank))
     return rank[encoded.indices.to_numpy()]

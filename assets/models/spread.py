@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from assets.models.progress import Progress, progress_reported
-from resources.spark import Spark
+from resources.spark import Spark, light_collections
 
 if TYPE_CHECKING:
     from pyspark import Accumulator
@@ -64,8 +63,7 @@ def _spread_frame(
     shares = max(1, min(len(assigned), most))
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        # Spark's worker collects garbage after each task: going through all that was ever imported took 170 ms a task
-        gc.freeze()
+        light_collections()
         for batch in batches:
             for number in batch.column(0).to_pylist():
                 given = chain.from_iterable(work(task) for task in assigned[number::shares])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +15,7 @@ from assets.raw.parse import KEY, TIME
 from assets.raw.profile import Timeline
 from assets.raw.recipe import Recipe
 from resources.problems import Problem
+from resources.spark import light_collections
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +49,7 @@ def segment_facts(moments: DataFrame, timeline: Timeline, recipe: Recipe) -> Seg
     question = _Question(timeline.calendar, timeline.last_period - recipe.holdout, recipe.minimum_history, steps)
 
     def counted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        gc.freeze()  # see `assets.features.build`
+        light_collections()
         if held := list(batches):
             found = _counts(pa.Table.from_batches(held), question)
             yield pa.RecordBatch.from_pydict({name: [many] for name, many in found.items()})
@@ -82,7 +82,7 @@ class _Question:
 
 def _counts(rows: pa.Table, asked: _Question) -> dict[str, int]:
     """Counts over whole segments, from the moments of their rows."""
-    segment = rows[KEY].combine_chunks().dictionary_encode().indices.to_numpy()
+    segment = rows[KEY].dictionary_encode().combine_chunks().indices.to_numpy()
     distinct, place = np.unique(rows[TIME].to_numpy(), return_inverse=True)
     times = pd.DatetimeIndex(distinct).as_unit("ns")
     on_grid = asked.calendar.holds(times) if len(times) else np.zeros(0, bool)
