@@ -40,9 +40,11 @@ def inspect(raw: DataFrame, settings: Settings) -> tuple[Profile, Recipe]:
 
 
 def _inspect(raw: DataFrame, settings: Settings, kinds: dict[str, Kind], rows: int) -> tuple[Profile, Recipe]:
+    from pyspark import StorageLevel
+
     if settings.time is None:
         return inspect_without_time(raw, settings, kinds)
-    moments = moments_of(raw, settings, kinds, rows).persist()
+    moments = moments_of(raw, settings, kinds, rows).persist(StorageLevel.DISK_ONLY)
     try:
         profile = profile_of(moments, settings, kinds, dict(raw.dtypes)[settings.time])
         recipe = recipe_of(settings, profile)
