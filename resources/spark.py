@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 JAVA_NEEDED = 17
 MOST_THREADS = 8
 LARGE_BYTES = 16_000_000
+ROWS_A_PARTITION = 500_000
 QUIET_LOG = Path(__file__).with_name("log4j2.properties")
 
 
@@ -131,6 +132,16 @@ def spark_errors() -> tuple[type[Exception], ...]:
     from pyspark.errors import PySparkException
 
     return PySparkException, Py4JJavaError
+
+
+def partitions_for(session: SparkSession, rows: int) -> int:
+    """Partitions that so many rows are shuffled into for Python workers, which hold one in memory each.
+
+    As many as `spark.sql.shuffle.partitions` says, more for very many rows.
+    """
+    usual = session.conf.get("spark.sql.shuffle.partitions")
+    assert usual is not None, "Spark has a default"
+    return max(int(usual), rows // ROWS_A_PARTITION)
 
 
 def light_collections() -> None:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from assets.partitions import bucket_expression
 from assets.raw.parse import KEY, NOTED, PERIOD, REASONS, SOURCE, parse_rows, with_period
-from assets.raw.profile import FEWEST_PARTITIONS, ROWS_A_PARTITION, Profile, Timeline
+from assets.raw.profile import Profile, Timeline
 from assets.raw.recipe import Recipe
 from assets.raw.rules import WHERE, Rule
 from assets.raw.source import ARRIVED, FILE, ROW
 from assets.raw.split import CLASS, HASH, ROWS_A_CLASS, with_hash
 from resources.problems import InputError, Problem
 from resources.settings import Settings
-from resources.spark import quoted
+from resources.spark import partitions_for, quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -47,7 +47,7 @@ def judged_rows(raw: DataFrame, settings: Settings, profile: Profile, buckets: i
     parsed = parse_rows(raw, settings, profile.kinds)
     placed = _on_calendar(parsed, settings, profile.times) if profile.timeline else with_hash(parsed, profile.split_by)
     bucketed = placed.withColumn(BUCKET, F.expr(f"coalesce({bucket_expression(KEY, buckets)}, 0)"))
-    partitions = min(buckets, max(FEWEST_PARTITIONS, profile.rows // ROWS_A_PARTITION))
+    partitions = min(buckets, partitions_for(raw.sparkSession, profile.rows))
     if profile.timeline is None:
         return _told_of(_ranked(bucketed.repartition(partitions, BUCKET)))
     if profile.repeated:

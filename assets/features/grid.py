@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from assets.raw.calendar import nanoseconds
-from assets.raw.profile import Profile, Timeline
+from assets.raw.profile import Profile
 from assets.raw.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -30,14 +30,10 @@ class Grid:
 
 
 @lru_cache(maxsize=2)
-def known_grid(recipe: str, profile: str) -> Grid:
-    """`grid_of` a recipe and a profile in JSON, made once a process: too much to send with tasks."""
-    return grid_of(Recipe.model_validate_json(recipe), Profile.from_json(profile).times)
-
-
-def grid_of(recipe: Recipe, timeline: Timeline) -> Grid:
-    """The grid that the features of a recipe are built on."""
-    times = recipe.calendar.times(timeline.first_time, timeline.last_label, max(0, recipe.horizon))
+def known_grid(recipe_json: str, profile_json: str) -> Grid:
+    """The grid that a recipe's features of a table are built on, made once a process: too much to send with tasks."""
+    recipe, timeline = Recipe.model_validate_json(recipe_json), Profile.from_json(profile_json).times
+    times = recipe.calendar.times(timeline.first_time, timeline.last_label, recipe.horizon)
     start = recipe.calendar.period_of(times[0])
     features = {name: calendar_feature(name, times, start).to_numpy() for name in recipe.calendar_features}
     return Grid(start, nanoseconds(times) // 1000, features)

@@ -25,13 +25,12 @@ from assets.raw.parse import KEY, NOTED, REASONS, TIME, Kind, parse_rows
 from assets.raw.split import LAST_ROW
 from resources.problems import InputError, Problem
 from resources.settings import Settings
-from resources.spark import quoted
+from resources.spark import partitions_for, quoted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pyspark.sql import DataFrame
 
-FEWEST_PARTITIONS, ROWS_A_PARTITION = 16, 500_000
 LONELY_SHARE = 0.01
 THIN_SHARE = 0.5
 FEWEST_TO_TELL = 20
@@ -148,7 +147,7 @@ def moments_of(raw: DataFrame, settings: Settings, kinds: dict[str, Kind], rows:
         F.expr(f"size({REASONS}) = 0 and size({NOTED}) >= 0").alias("usable"),
         F.expr(f"if(size({REASONS}) = 0, {quoted(settings.label)}, null)").alias("label"),
     )
-    return parsed.repartition(max(FEWEST_PARTITIONS, rows // ROWS_A_PARTITION), KEY)
+    return parsed.repartition(partitions_for(raw.sparkSession, rows), KEY)
 
 
 def profile_of(moments: DataFrame, settings: Settings, kinds: dict[str, Kind], time_type: str) -> Profile:

@@ -8,7 +8,7 @@ import pytest
 
 from resources import spark
 from resources.files import bytes_at
-from resources.spark import Spark
+from resources.spark import Spark, partitions_for
 
 QUICK = "-XX:TieredStopAtLevel=1"
 
@@ -43,3 +43,9 @@ def test_a_large_table_is_worth_the_slower_compiler(table: Path, monkeypatch: py
     monkeypatch.setattr(spark, "LARGE_BYTES", 2_000)
     assert QUICK not in options(table=str(table))
     assert QUICK in options(table=str(table / "a.csv"))
+
+
+def test_more_rows_are_shuffled_into_more_partitions_and_few_into_the_usual_ones(spark: Spark) -> None:
+    session = spark.session()
+    usual = int(session.conf.get("spark.sql.shuffle.partitions") or 0)
+    assert [partitions_for(session, rows) for rows in (0, 1_000_000, 50_000_000)] == [usual, max(usual, 2), 100]
