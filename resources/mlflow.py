@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dagster_mlflow.resources import MlFlow
     from mlflow import MlflowClient
 
-CHAMPION = "champion"
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
 
@@ -87,14 +87,14 @@ class Mlflow(ConfigurableResource):
         """Whether the embedded store was never written, so that asking it can be spared."""
         return self.tracking_uri.startswith(SQLITE) and not Path(self.tracking_uri.removeprefix(SQLITE)).exists()
 
-    def champion(self) -> Mapping[str, str] | None:
-        """Tags of the version with the alias `champion`, with `version` and `run_id`; None if there is none."""
+    def aliased(self, alias: str) -> Mapping[str, str] | None:
+        """Tags of the version with an alias, with `version` and `run_id`; None if there is none."""
         if self.is_empty():
             return None
         from mlflow.exceptions import MlflowException
 
         try:
-            version = self.client().get_model_version_by_alias(self.experiment, CHAMPION)
+            version = self.client().get_model_version_by_alias(self.experiment, alias)
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None

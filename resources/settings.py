@@ -158,6 +158,28 @@ class Evaluation(Section):
     minimum_history: Annotated[int, Field(ge=2)] | None = None
 
 
+class Promotion(Section):
+    """When a challenger may serve, and how it comes to: docs/promotion.md.
+
+    `margin`: share by which a changed recipe's total error must be lower than the incumbent's; `tolerance`: share by
+    which that of the same recipe on newer data may be higher. `worse_than_baseline`: share of segments; `bias`: share
+    of the labels' sum. `false_swaps`: share of swapped segments that may be swapped by chance. `origins`: forecast
+    origins before segments are tested one by one. `expires`: days that an approval is waited for. `shadow`, `split`:
+    shares of segments, the same every week.
+    """
+
+    mode: Literal["automatic", "manual"] = "automatic"
+    expires: Annotated[float, Field(gt=0)] = 14.0
+    margin: Share = 0.01
+    tolerance: Share = 0.02
+    worse_than_baseline: Share = 0.5
+    bias: Annotated[float, Field(gt=0)] = 0.5
+    false_swaps: Share = 0.05
+    origins: Annotated[int, Field(ge=4)] = 4
+    shadow: Share = 0.0
+    split: Share = 0.0
+
+
 class Forecasts(Section):
     """`closed_after`: periods without a row after which a segment is closed; the horizon by default."""
 
@@ -221,6 +243,7 @@ class Settings(Section):
     fleet_model: FleetModel = FleetModel()
     failures: Failures = Failures()
     evaluation: Evaluation = Evaluation()
+    promotion: Promotion = Promotion()
     forecasts: Forecasts = Forecasts()
     checks: Checks = Checks()
     schedule: Schedule = Schedule()

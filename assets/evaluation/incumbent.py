@@ -10,7 +10,7 @@ import pyarrow as pa
 from assets.models.store import trainings
 from assets.raw.recipe import Recipe
 from resources.lake import Lake
-from resources.mlflow import Mlflow
+from resources.mlflow import CHAMPION, Mlflow
 from resources.pruned import refuse_pruned
 
 CHAMPIONS = "champions"
@@ -30,18 +30,18 @@ class Champion:
         return sorted(key for key in self.listing["training"].unique().to_pylist() if key)
 
 
-def published_champion(lake: Lake, mlflow: Mlflow) -> Champion | None:
-    """The fleet that the alias `champion` stands for; None before the first promotion.
+def published_champion(lake: Lake, mlflow: Mlflow, alias: str = CHAMPION) -> Champion | None:
+    """The fleet that the alias `champion` (or another) stands for; None where there is none, as before the first.
 
     Raises:
         InputError: the alias was moved to a fleet that was pruned.
     """
-    tags = mlflow.champion()
+    tags = mlflow.aliased(alias)
     if tags is None or not lake.table(CHAMPIONS).exists():
         return None
     rows = lake.table(CHAMPIONS).arrow(where=[("published", "=", tags["published"])])
     if not len(rows):
-        refuse_pruned(lake, CHAMPIONS, tags["published"], f"champion {tags['version']}")
+        refuse_pruned(lake, CHAMPIONS, tags["published"], f"{alias} {tags['version']}")
     return Champion(int(tags["version"]), tags, rows.drop_columns(["published"]))
 
 
