@@ -1,6 +1,6 @@
 """The command `fleet`: thin over the same jobs that the UI and the schedule run.
 
-Exit codes: 0 done; 1 the run or a blocking check failed; 2 configuration or input is wrong.
+Exit codes: 0 done; 1 the run or a check (of severity error) failed; 2 configuration or input is wrong.
 """
 
 from __future__ import annotations

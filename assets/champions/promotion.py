@@ -33,7 +33,8 @@ from assets.evaluation.incumbent import (
     standing,
 )
 from assets.evaluation.judge import EVALUATION, Evaluation
-from assets.models.store import UNKNOWN
+from assets.models.store import UNKNOWN, trainings
+from assets.models.wholeness import missing_files, set_aside_corrupt
 from resources.lake import Lake
 from resources.mlflow import CHALLENGER, Mlflow
 from resources.settings import Promotion
@@ -69,6 +70,8 @@ def promote(
     if not decision.promote:
         return Outcome(REFUSED, decision.reasons, serving)
     fleet = challenger_fleet(lake, mlflow, judged, decision, serving, report)
+    if lost := _lost_models(lake, fleet.listing):
+        return Outcome(REFUSED, (lost,), serving)
     version = register(lake, mlflow, fleet)
     if promotion.mode == "manual":
         make_challenger(mlflow, version, PENDING, expiry(promotion.expires))
@@ -93,6 +96,13 @@ def challenger_fleet(
         "trained_through": record["last_label"] or "",
     }
     return Fleet(listing, tags, _description(listing, record, decision, mlflow.run_url(), report), record)
+
+
+def _lost_models(lake: Lake, listing: pa.Table) -> str | None:
+    known = trainings(lake)
+    set_aside_corrupt(lake, listing, known)
+    lost = missing_files(lake, listing, known)
+    return f"{len(lost):,} files of its models are lost or corrupt, such as {lost[0]}: fleet run" if lost else None
 
 
 def outcomes_of(listing: pa.Table) -> dict[str, int]:
