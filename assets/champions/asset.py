@@ -25,13 +25,15 @@ from assets.champions.approval import approve, reject
 from assets.champions.gate import decide
 from assets.champions.history import versions_table
 from assets.champions.lineage import champion_lineage
-from assets.champions.promotion import Outcome, outcomes_of, promote
+from assets.champions.listing import outcomes_of
+from assets.champions.promotion import UNCHANGED, Outcome, promote
 from assets.champions.registry import Word
+from assets.champions.report import WORST, changes_plot, kept_segments, page_of, segment_changes, write_report
 from assets.champions.rollback import roll_back, unpin
 from assets.code_version import code_version
 from assets.evaluation.incumbent import CHAMPIONS, Champion, published_champion
-from assets.evaluation.judge import EVALUATION, Evaluation, latest_evaluation
-from assets.evaluation.report import segment_errors, totals_plot, worst_segments
+from assets.evaluation.judge import EVALUATION, latest_evaluation
+from assets.evaluation.report import totals_plot
 from assets.presentation import BLUE, GREEN, ORANGE, column_schema, mistakes_explained, new_figure, plot, table
 from resources.lake import Lake
 from resources.mlflow import Mlflow
@@ -92,9 +94,10 @@ def champions_asset(settings: Settings) -> AssetsDefinition:
         serving = outcome.serving
         serves = f"version {serving.version} serves" if serving else "the baseline serves"
         context.log.info(f"champions: {outcome.what}, {serves}; {'; '.join(outcome.reasons)}")
-        metadata = _metadata(lake, mlflow, latest_evaluation(lake), outcome)
-        if config.action is not Action.GATE:
-            metadata |= {"by": config.by, "note": config.note}
+        by = "" if config.action is Action.GATE else config.by
+        metadata = _metadata(lake, mlflow, settings.name, outcome, {"by": by, "run_id": context.run_id})
+        if by:
+            metadata |= {"by": by, "note": config.note}
         version = serving.tags["published"] if serving else "none"
         return MaterializeResult(metadata=metadata, data_version=DataVersion(version))
 
@@ -134,17 +137,32 @@ def _day(text: str | None) -> date | None:
         raise InputError([Problem("pin_until", f"{text!r} is no day", "write it as 2030-01-31")]) from None
 
 
-def _metadata(lake: Lake, mlflow: Mlflow, judged: Evaluation | None, outcome: Outcome) -> dict[str, Any]:
+def _metadata(lake: Lake, mlflow: Mlflow, name: str, outcome: Outcome, said: dict[str, str]) -> dict[str, Any]:
+    judged, history = latest_evaluation(lake), versions_table(mlflow)
     metadata: dict[str, Any] = {
         "outcome": outcome.what,
         "reasons": MetadataValue.md("\n".join(f"- {reason}" for reason in outcome.reasons)),
+        "versions": table(history),
     }
-    if judged is not None:
-        errors = segment_errors(lake.table(EVALUATION).arrow(version=judged.version))
-        metadata |= {"total error": plot(totals_plot(judged.record)), "worst segments": table(worst_segments(errors))}
-    if outcome.serving is None:
+    if judged is not None and outcome.listing is not None:
+        changes = segment_changes(outcome.listing)
+        metadata |= {
+            "segments, by outcome": MetadataValue.json(outcomes_of(outcome.listing)),
+            "total error": plot(totals_plot(judged.record)),
+            "error before and after": plot(changes_plot(changes)),
+            "segments that lose most": table(changes.head(WORST)),
+            "segments not promoted": table(kept_segments(outcome.listing)),
+        }
+    serving = outcome.serving
+    version = f"version {serving.version}" if serving else "the baseline"
+    facts = {**said, "outcome": outcome.what, "reasons": outcome.reasons, "version": version}
+    report = write_report(lake, name, facts, outcome.listing, judged.record if judged else None, history)
+    if outcome.what != UNCHANGED and not said["by"]:
+        mlflow.run().log_text(page_of(lake), "champions.html")
+    metadata["report"] = MetadataValue.path(report)
+    if serving is None:
         return {**metadata, "version": "none: the baseline serves", "dagster/row_count": 0, "segments": 0}
-    return {**metadata, **_of_champion(lake, mlflow, outcome.serving)}
+    return {**metadata, **_of_champion(lake, mlflow, serving)}
 
 
 def _of_champion(lake: Lake, mlflow: Mlflow, serving: Champion) -> Mapping[str, Any]:
@@ -152,7 +170,6 @@ def _of_champion(lake: Lake, mlflow: Mlflow, serving: Champion) -> Mapping[str, 
         "version": serving.version,
         "dagster/row_count": len(serving.listing),
         "segments": len(serving.listing),
-        "segments, by outcome": MetadataValue.json(outcomes_of(serving.listing)),
         "served by": MetadataValue.json(
             {row["values"]: row["counts"] for row in pc.value_counts(serving.listing["chosen"]).to_pylist()}
         ),
@@ -161,7 +178,6 @@ def _of_champion(lake: Lake, mlflow: Mlflow, serving: Champion) -> Mapping[str, 
         "training": serving.tags["training"],
         "lineage": table(champion_lineage(lake, mlflow, serving)),
         "who serves": plot(_serving_plot(serving)),
-        "versions": table(versions_table(mlflow)),
         "dagster/column_schema": column_schema(serving.listing.schema),
         "dagster/uri": MetadataValue.path(lake.table(CHAMPIONS).uri),
     }

@@ -1,5 +1,7 @@
 """Asset checks on `champions`: the gate's word, that what serves is whole, and that it is what was published."""
 
+from typing import Any
+
 import pyarrow.compute as pc
 from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, AssetKey, asset_check
 
@@ -39,7 +41,7 @@ def champions_checks(settings: Settings) -> list[AssetChecksDefinition]:
     def champion_whole(lake: Lake, mlflow: Mlflow) -> AssetCheckResult:
         serving, problems = whole_champion(lake, mlflow), list(standing(lake, mlflow).problems)
         serves = f"version {serving.version}" if serving else "none: the baseline serves"
-        metadata = {"serves": serves, "instead, because": problems}
+        metadata: dict[str, Any] = {"serves": serves, "instead, because": problems}
         return AssetCheckResult(passed=not problems, severity=AssetCheckSeverity.ERROR, metadata=metadata)
 
     @asset_check(asset=key, description="The alias `champion` is where the last promotion or rollback has put it.")

@@ -29,7 +29,7 @@ def fleet_listing(rows: pa.Table, incumbent: pa.Table | None, kept: pa.Table | N
     held = _held(rows, incumbent, kept, today) if incumbent is not None else HELD.empty_table()
     is_held = pc.is_in(rows["segment"], held["segment"].combine_chunks())
     fresh = rows.filter(pc.invert(is_held))
-    parts = [_with_outcome(fresh, pa.array([PROMOTED] * len(fresh), pa.string()))]
+    parts = [_promoted(fresh)]
     if len(held):
         assert incumbent is not None, "somebody is held by one"
         theirs = as_listing(incumbent).filter(pc.is_in(incumbent["segment"], held["segment"].combine_chunks()))
@@ -37,6 +37,13 @@ def fleet_listing(rows: pa.Table, incumbent: pa.Table | None, kept: pa.Table | N
         whole = theirs.join(sums, "segment", join_type="inner").join(held, "segment", join_type="inner")
         parts.append(whole.select(parts[0].column_names).cast(parts[0].schema))
     return pa.concat_tables(parts).sort_by("segment").combine_chunks()
+
+
+def outcomes_of(listing: pa.Table) -> dict[str, int]:
+    """How many segments of a listing were promoted, kept, pinned, refused; older ones were all promoted."""
+    if OUTCOME not in listing.column_names:
+        return {PROMOTED: len(listing)}
+    return {row["values"]: row["counts"] for row in pc.value_counts(listing[OUTCOME]).to_pylist()}
 
 
 def with_rows_of(
@@ -96,8 +103,13 @@ def _held_table(segments: pa.ChunkedArray, outcome: str, why: pa.ChunkedArray, u
     return pa.Table.from_arrays([segments, outcomes, why, until], names=HELD.names).cast(HELD)
 
 
-def _with_outcome(rows: pa.Table, outcome: pa.Array) -> pa.Table:
-    rows = rows.append_column(HELD.field(OUTCOME), outcome)
+def with_outcomes(listing: pa.Table) -> pa.Table:
+    """A listing with the columns that say what became of each segment; in older ones all were promoted."""
+    return listing if OUTCOME in listing.column_names else _promoted(listing)
+
+
+def _promoted(rows: pa.Table) -> pa.Table:
+    rows = rows.append_column(HELD.field(OUTCOME), pa.array([PROMOTED] * len(rows), pa.string()))
     for name in (OUTCOME_REASON, PINNED_UNTIL):
         rows = rows.append_column(HELD.field(name), pa.nulls(len(rows), HELD.field(name).type))
     return rows

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from assets.champions.approval import expire, expiry
 from assets.champions.gate import Decision
-from assets.champions.listing import KEPT, OUTCOME, PINNED, PROMOTED, fleet_listing
+from assets.champions.listing import OUTCOME, PROMOTED, fleet_listing, outcomes_of
 from assets.champions.registry import (
     Fleet,
     Word,
@@ -45,11 +44,15 @@ GATE = "gate"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it (`promoted`, `pending`, `refused`, `unchanged`, `withdrawn` ...), why, and who serves now."""
+    """What came of it (`promoted`, `pending`, `refused`, `unchanged`, `withdrawn` ...), why, and who serves now.
+
+    `listing`: the fleet that was decided on, with the `outcome` of each segment; none where it was not an evaluation's.
+    """
 
     what: str
     reasons: tuple[str, ...]
     serving: Champion | None
+    listing: pa.Table | None = None
 
 
 def promote(
@@ -64,21 +67,22 @@ def promote(
     serving = standing(lake, mlflow).champion
     _note_moved_away(mlflow, serving)
     if serving is not None and serving.tags.get("evaluation") == judged.digest:
-        return Outcome(UNCHANGED, (f"version {serving.version} is this evaluation's",), serving)
+        return Outcome(UNCHANGED, (f"version {serving.version} is this evaluation's",), serving, serving.listing)
+    refused = _refused(lake, judged)
     if known := _known(mlflow, judged.digest):
-        return Outcome(known[STATUS], (_said(known),), serving)
+        return Outcome(known[STATUS], (_said(known),), serving, refused)
     if not decision.promote:
-        return Outcome(REFUSED, decision.reasons, serving)
+        return Outcome(REFUSED, decision.reasons, serving, refused)
     fleet = challenger_fleet(lake, mlflow, judged, decision, serving, report)
     if lost := _lost_models(lake, fleet.listing):
-        return Outcome(REFUSED, (lost,), serving)
+        return Outcome(REFUSED, (lost,), serving, refused)
     version = register(lake, mlflow, fleet)
     if promotion.mode == "manual":
         make_challenger(mlflow, version, PENDING, expiry(promotion.expires))
         waits = f"version {version} waits for approval: fleet promote {version} --by NAME"
-        return Outcome(PENDING, (*decision.reasons, waits), serving)
+        return Outcome(PENDING, (*decision.reasons, waits), serving, fleet.listing)
     make_champion(mlflow, version, Word(GATE, "; ".join(decision.reasons)))
-    return Outcome(PROMOTED, decision.reasons, _fleet(lake, mlflow, version))
+    return Outcome(PROMOTED, decision.reasons, _fleet(lake, mlflow, version), fleet.listing)
 
 
 def challenger_fleet(
@@ -98,19 +102,17 @@ def challenger_fleet(
     return Fleet(listing, tags, _description(listing, record, decision, mlflow.run_url(), report), record)
 
 
+def _refused(lake: Lake, judged: Evaluation) -> pa.Table:
+    rows = fleet_listing(lake.table(EVALUATION).arrow(version=judged.version), None, None, now().date())
+    outcome = pa.array([REFUSED] * len(rows), pa.string())
+    return rows.set_column(rows.column_names.index(OUTCOME), rows.schema.field(OUTCOME), outcome)
+
+
 def _lost_models(lake: Lake, listing: pa.Table) -> str | None:
     known = trainings(lake)
     set_aside_corrupt(lake, listing, known)
     lost = missing_files(lake, listing, known)
     return f"{len(lost):,} files of its models are lost or corrupt, such as {lost[0]}: fleet run" if lost else None
-
-
-def outcomes_of(listing: pa.Table) -> dict[str, int]:
-    """How many segments of a listing were promoted, kept, pinned."""
-    if OUTCOME not in listing.column_names:
-        return {PROMOTED: len(listing)}
-    counted = {row["values"]: row["counts"] for row in pc.value_counts(listing[OUTCOME]).to_pylist()}
-    return {name: counted.get(name, 0) for name in (PROMOTED, KEPT, PINNED)}
 
 
 def _description(listing: pa.Table, record: dict[str, Any], decision: Decision, run: str, report: str) -> str:
