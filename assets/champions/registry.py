@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from assets.champions.gate import Decision
+from assets.champions.served_model import log_served_model
 from assets.evaluation.incumbent import CHAMPIONS, Champion
 from assets.evaluation.judge import EVALUATION, Evaluation
 from assets.models.store import UNKNOWN
@@ -36,7 +37,7 @@ def publish_champion(lake: Lake, mlflow: Mlflow, evaluation: Evaluation, decisio
         "trained_through": evaluation.record["last_label"] or "",
         "dagster_run_id": mlflow.run().dagster_run_id,
     }
-    version = _register(mlflow, evaluation.record, decision, tags)
+    version = _register(lake, mlflow, evaluation.record, decision, tags)
     client = mlflow.client()
     client.set_registered_model_alias(mlflow.experiment, CHAMPION, version)
     return Champion(int(version), {**tags, "version": version, "run_id": mlflow.run_id()}, rows)
@@ -50,18 +51,20 @@ def _commit_rows(lake: Lake, rows: pa.Table, published: str, record: dict[str, A
         table.commit(staging, schema, {"published": published, **record}, mode="append", partition_by=[PUBLISHED])
 
 
-def _register(mlflow: Mlflow, record: dict[str, Any], decision: Decision, tags: dict[str, str]) -> str:
+def _register(
+    lake: Lake, mlflow: Mlflow, record: dict[str, Any], decision: Decision, tags: dict[str, str]
+) -> str:
     from mlflow.exceptions import MlflowException
 
     client, run = mlflow.client(), mlflow.run()
     run_id = run.active_run().info.run_id
-    run.log_dict({"tags": tags, "evaluation": record, "reasons": decision.reasons}, "champion/champion.json")
+    document = {"tags": tags, "evaluation": record, "reasons": decision.reasons}
+    source = log_served_model(mlflow, lake, tags, document)
     try:
         client.create_registered_model(mlflow.experiment, description="Champion fleets, one version a promotion")
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    source = f"{run.active_run().info.artifact_uri}/champion"
     description = "; ".join(decision.reasons)
     created = client.create_model_version(mlflow.experiment, source, run_id, tags=tags, description=description)
     return str(created.version)

@@ -1,0 +1,162 @@
+"""A published champion of hostile segments, served by their own models, the fleet-wide one and the baseline."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shutil
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from assets.champions.gate import Decision
+from assets.champions.registry import publish_champion
+from assets.evaluation.incumbent import Champion
+from assets.evaluation.judge import EVALUATION, Evaluation, evaluate
+from assets.features.publish import current_features
+from assets.forecasts.publish import FORECASTS, publish_forecasts
+from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
+from resources.lake import Lake
+from resources.mlflow import Mlflow
+from resources.spark import Spark
+from tests.cycle import House, flats, give_store, house, minimal, sales, without_time
+from tests.hostile import HOSTILE
+from tests.lakes import Trained, train
+
+MODELS = (SEGMENT_MODEL, FLEET_MODEL, BASELINE)
+KEY = ["shop", "store"]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A lake with a registered champion, and the batch forecasts that it made."""
+
+    made: Trained
+    champion: Champion
+    forecasts: pd.DataFrame
+
+    @property
+    def home(self) -> House:
+        """The folder, settings, lake."""
+        return self.made.home
+
+    @property
+    def lake(self) -> Lake:
+        """The fleet's lake."""
+        return self.home.lake
+
+
+def hostile_sales() -> pd.DataFrame:
+    """Sales of shops with hostile names, in three stores; one is closed, and one opened only lately."""
+    frame = sales([*HOSTILE, "closed", "short"], 60)
+    places = {name: number for number, name in enumerate(frame["shop"].unique())}
+    frame["store"] = frame["shop"].map(places) % 3
+    frame["weather"] = np.where(np.arange(len(frame)) % 7 < 3, "rain", "sun")
+    frame["open"] = np.arange(len(frame)) % 5 < 4
+    frame["footfall"] = np.where(frame["sold"].isna(), np.nan, frame["price"] * 10)
+    day = (frame["day"] - frame["day"].min()).dt.days
+    gone = (frame["shop"] == "closed") & (day >= 50) | (frame["shop"] == "short") & (day < 50)
+    return frame[~gone].reset_index(drop=True)
+
+
+def hostile_keys(**keys: Any) -> dict[str, Any]:
+    """`fleet.yaml` for them."""
+    features = {**minimal()["features"], "known_ahead": ["price", "weather", "open"], "past_only": ["footfall"]}
+    return {"segment": KEY, "features": features, "fleet_model": {"enabled": True}, **keys}
+
+
+def in_run(resource: Mlflow, run_id: str) -> Mlflow:
+    """The resource as a Dagster run has it."""
+
+    def with_config(config: dict[str, Any]) -> SimpleNamespace:
+        run = SimpleNamespace(job_name="weekly_cycle")
+        return SimpleNamespace(log=logging.getLogger("x"), dagster_run=run, run_id=run_id, resource_config=config)
+
+    resource._context = SimpleNamespace(replace_config=with_config)  # type: ignore[assignment]
+    return resource
+
+
+def published(made: Trained, chosen: Any = None) -> Served:
+    """Publishes a training, served as `chosen` says of a frame of the listing, and makes its batch forecasts."""
+    home = made.home
+    judged, _ = evaluate(home.lake, home.spark, home.settings, made.features, made.training, None)
+    if chosen is not None:
+        judged = rewritten(home.lake, judged, chosen)
+    if not home.mlflow.tracking_uri.startswith("sqlite") or home.mlflow.is_empty():
+        give_store(home)
+    mlflow = in_run(home.mlflow, "run")
+    champion = publish_champion(home.lake, mlflow, judged, Decision(True, ("a test",)))
+    mlflow.end_run("FINISHED")
+    if home.settings.time is None:
+        return Served(made, champion, pd.DataFrame())
+    publish_forecasts(home.lake, home.spark, home.settings, current_features(home.lake), champion)
+    rows = home.lake.table(FORECASTS).arrow().to_pandas()
+    return Served(made, champion, rows.sort_values([*home.settings.segment, "day"], ignore_index=True))
+
+
+def rewritten(lake: Lake, judged: Evaluation, chosen: Any) -> Evaluation:
+    """An evaluation whose segments are served by others."""
+    table = lake.table(EVALUATION)
+    rows = table.arrow(version=judged.version)
+    at = rows.schema.get_field_index("chosen")
+    rows = rows.set_column(at, rows.schema.field(at), pa.array(chosen(rows.to_pandas()), pa.string()))
+    with table.staging() as staging:
+        Path(staging.uri).mkdir(parents=True)
+        pq.write_table(rows, f"{staging.uri}/rows.parquet")
+        return dataclasses.replace(judged, version=table.commit(staging, rows.schema, judged.record))
+
+
+def in_turn(listing: pd.DataFrame) -> list[str]:
+    """Everybody who may serve, segment by segment; those without a model of their own by the fleet-wide one."""
+    found, turn = [], 0
+    for shard in listing["shard"]:
+        turn += 1
+        found.append(MODELS[turn % 3] if shard else MODELS[1 + turn % 2])
+    return found
+
+
+@cache
+def _hostile(folder: Path, spark: Spark) -> Served:
+    return published(train(house(folder, spark, hostile_sales(), **hostile_keys())), in_turn)
+
+
+@cache
+def _timeless(folder: Path, spark: Spark) -> Served:
+    table = pd.concat([flats(["plain", "Plain", "a|b", "100%", "007"], 120), flats(["tiny"], 6, seed=5)])
+    keys = without_time(fleet_model={"enabled": True})
+    return published(train(house(folder, spark, table, **keys)), in_turn)
+
+
+_folders: dict[str, Path] = {}
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory, spark: Spark) -> Served:
+    """The fleet with time; read only."""
+    return _hostile(_folders.setdefault("h", tmp_path_factory.mktemp("served")), spark)
+
+
+@pytest.fixture(scope="session")
+def timeless(tmp_path_factory: pytest.TempPathFactory, spark: Spark) -> Served:
+    """A fleet without time; read only."""
+    return _timeless(_folders.setdefault("t", tmp_path_factory.mktemp("timeless")), spark)
+
+
+@pytest.fixture
+def own_served(served: Served, tmp_path: Path) -> Served:
+    """A copy of the lake for one test, with the features as they are committed; its MLflow is the other's."""
+    shutil.copytree(served.home.folder, tmp_path / "own")
+    home = House(tmp_path / "own", served.home.spark)
+    made = dataclasses.replace(served.made, home=home, features=current_features(home.lake))
+    return dataclasses.replace(served, made=made)
+
+
+__all__ = ["Served", "own_served", "served", "timeless"]
