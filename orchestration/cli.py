@@ -14,6 +14,7 @@ import typer
 from rich.text import Text
 
 from orchestration.data_commands import contract, init, schema
+from orchestration.export_command import export
 from orchestration.record_commands import lineage, prune
 from orchestration.run_job import run_job
 from orchestration.terminal import (
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 DEMO_TABLE = REPOSITORY_ROOT / "data" / "demo" / "sales.parquet"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-for command in (init, contract, schema, lineage, prune):
+for command in (init, contract, schema, lineage, prune, export):
     app.command()(command)
 
 

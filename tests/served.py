@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import shutil
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -116,38 +115,30 @@ def rewritten(lake: Lake, judged: Evaluation, chosen: Any) -> Evaluation:
 
 def in_turn(listing: pd.DataFrame) -> list[str]:
     """Everybody who may serve, segment by segment; those without a model of their own by the fleet-wide one."""
-    found, turn = [], 0
-    for shard in listing["shard"]:
-        turn += 1
-        found.append(MODELS[turn % 3] if shard else MODELS[1 + turn % 2])
-    return found
+    turns = enumerate(listing["shard"])
+    return [MODELS[turn % 3] if shard else MODELS[1 + turn % 2] for turn, shard in turns]
 
 
-@cache
-def _hostile(folder: Path, spark: Spark) -> Served:
-    return published(train(house(folder, spark, hostile_sales(), **hostile_keys())), in_turn)
-
-
-@cache
-def _timeless(folder: Path, spark: Spark) -> Served:
-    table = pd.concat([flats(["plain", "Plain", "a|b", "100%", "007"], 120), flats(["tiny"], 6, seed=5)])
-    keys = without_time(fleet_model={"enabled": True})
-    return published(train(house(folder, spark, table, **keys)), in_turn)
-
-
-_folders: dict[str, Path] = {}
+_made: dict[str, Served] = {}
 
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory, spark: Spark) -> Served:
     """The fleet with time; read only."""
-    return _hostile(_folders.setdefault("h", tmp_path_factory.mktemp("served")), spark)
+    if "served" not in _made:
+        home = house(tmp_path_factory.mktemp("served"), spark, hostile_sales(), **hostile_keys())
+        _made["served"] = published(train(home), in_turn)
+    return _made["served"]
 
 
 @pytest.fixture(scope="session")
 def timeless(tmp_path_factory: pytest.TempPathFactory, spark: Spark) -> Served:
     """A fleet without time; read only."""
-    return _timeless(_folders.setdefault("t", tmp_path_factory.mktemp("timeless")), spark)
+    if "timeless" not in _made:
+        table = pd.concat([flats(["plain", "Plain", "a|b", "100%", "007"], 120), flats(["tiny"], 6, seed=5)])
+        home = house(tmp_path_factory.mktemp("timeless"), spark, table, **without_time(fleet_model={"enabled": True}))
+        _made["timeless"] = published(train(home), in_turn)
+    return _made["timeless"]
 
 
 @pytest.fixture

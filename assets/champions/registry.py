@@ -51,9 +51,7 @@ def _commit_rows(lake: Lake, rows: pa.Table, published: str, record: dict[str, A
         table.commit(staging, schema, {"published": published, **record}, mode="append", partition_by=[PUBLISHED])
 
 
-def _register(
-    lake: Lake, mlflow: Mlflow, record: dict[str, Any], decision: Decision, tags: dict[str, str]
-) -> str:
+def _register(lake: Lake, mlflow: Mlflow, record: dict[str, Any], decision: Decision, tags: dict[str, str]) -> str:
     from mlflow.exceptions import MlflowException
 
     client, run = mlflow.client(), mlflow.run()

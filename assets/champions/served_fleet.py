@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from assets.champions.served_files import loaded_fleet_model, packed_models, where_of
 from assets.champions.serving.boosters import Loaded, LoadedFleetModel, whole_booster
 from assets.champions.serving.cache import Cache, from_environment
 from assets.champions.serving.known import KnownSegments, Sorted
@@ -41,7 +41,6 @@ from assets.partitions import bucket_of
 from assets.raw.parse import KEY, PERIOD
 from assets.raw.recipe import Recipe
 from assets.raw.snapshot import RAW
-from resources.files import filesystem
 from resources.lake import Lake
 from resources.problems import InputError, Problem
 from resources.pruned import refuse_pruned
@@ -118,11 +117,6 @@ class ServedFleet:
     def trained_by(self) -> set[str]:
         """The trainings that serve, and the newest of them, which serves segments that are new."""
         return {*filter(None, pc.unique(self._listing[TRAINING]).to_pylist()), self._published.training}
-
-    @property
-    def newest(self) -> str:
-        """The fleet's newest training."""
-        return self._published.training
 
 
 def _listing(lake: Lake, published: Published) -> pa.Table:
@@ -242,31 +236,30 @@ class LakeView:
         Raises:
             LostModelsError: some are missing, or not those that were fitted; all are named.
         """
-        found, absent, lost = {}, [], []
+        found: dict[str, Loaded] = {}
+        absent: list[Place] = []
+        lost: list[str] = []
         for place in places:
             held = self._fleet.models.get((place.shard, place.segment))
             if held is None:
                 absent.append(place)
             else:
                 found[place.segment] = held
-        for shard in dict.fromkeys(place.shard for place in absent):
-            wanted = [place for place in absent if place.shard == shard]
+        for place, model in packed_models(self._lake.root, absent, lost):
             try:
-                models = _packed_models(self._lake, shard, {place.segment for place in wanted})
+                loaded = whole_booster(model, place.digest, where_of(place))
             except LostModelsError as error:
-                lost.append(f"{error} (segments {', '.join(repr(place.segment) for place in wanted)})")
+                lost.append(str(error))
                 continue
-            for place in wanted:
-                try:
-                    where = f"the model of segment {place.segment!r} in {shard}"
-                    found[place.segment] = whole_booster(models.get(place.segment), place.digest, where)
-                except LostModelsError as error:
-                    lost.append(str(error))
-                    continue
-                self._fleet.models.put((shard, place.segment), found[place.segment], found[place.segment].size)
+            found[place.segment] = loaded
+            self._fleet.models.put((place.shard, place.segment), loaded, loaded.size)
         if lost:
             raise LostModelsError("\n".join(lost))
         return found
+
+    def fleet_file(self, training: str) -> str | None:
+        """The fleet-wide model's file, relative to the lake; None where there is none."""
+        return self._trainings[training].fleet_file
 
     def fleet_model(self, training: str) -> LoadedFleetModel | None:
         """The fleet-wide model of a training; None where there is none.
@@ -274,8 +267,8 @@ class LakeView:
         Raises:
             LostModelsError: it is missing, or not the one that was fitted.
         """
-        file = self._trainings[training].fleet_file
-        return None if file is None else served_fleet_model(self._lake.root, file)
+        file = self.fleet_file(training)
+        return None if file is None else loaded_fleet_model(self._lake.root, file)
 
     def baseline(self, key: str, periods: Ints) -> Floats:
         """The baseline's forecasts of a segment: for the horizon from the last label, as batch forecasts are.
@@ -307,41 +300,3 @@ def inputs_of(recipe: Recipe, last: int) -> Inputs:
 def _feature_rows(bucket: Bucket) -> FeatureRows:
     begins = {rows.key: (rows.first_row, rows.first_row + len(rows.periods)) for rows in bucket.segments()}
     return FeatureRows(begins, bucket.periods, bucket.labels, bucket.x)
-
-
-def _packed_models(lake: Lake, shard: str | None, segments: Iterable[str]) -> dict[str, bytes]:
-    """Some segments' packed models of a shard."""
-    rows = _rows_of_file(lake.root, shard, ["segment", SERVED])
-    rows = rows.filter(pc.is_in(rows["segment"], pa.array(sorted(segments), pa.string())))
-    return dict(zip(rows["segment"].to_pylist(), rows[SERVED].to_pylist(), strict=True))
-
-
-def _rows_of_file(root: str, file: str | None, columns: list[str] | None = None) -> pa.Table:
-    import pyarrow.parquet as pq
-
-    if file is None:
-        raise LostModelsError("the listing names no file of models")
-    try:
-        system, path = filesystem(f"{root}/{file}")
-        with system.open_input_file(path) as stream:
-            return pq.ParquetFile(stream).read(columns=columns)
-    except FileNotFoundError:
-        raise LostModelsError(f"the file of models {file} is missing") from None
-    except (OSError, pa.ArrowException) as error:
-        raise LostModelsError(f"the file of models {file} cannot be read: {error}") from None
-
-
-@lru_cache(maxsize=4)
-def served_fleet_model(root: str, file: str) -> LoadedFleetModel | None:
-    """The fleet-wide model that serves; None where there was too little to fit it on.
-
-    Raises:
-        LostModelsError: it is missing, or not the one that was fitted.
-    """
-    (row,) = _rows_of_file(root, file, None).to_pylist()
-    if row[SERVED] is None:
-        return None
-    loaded = whole_booster(row[SERVED], None, f"the fleet-wide model {file}")
-    return LoadedFleetModel(loaded.booster, json.loads(row["categories"]))
-
-

@@ -39,20 +39,35 @@ class LoadedFleetModel:
         return np.array([_place(value, known) for value, known in zip(identity, self.categories.values(), strict=True)])
 
 
-def whole_booster(model: bytes | None, digest: str | None, where: str) -> Loaded:
-    """The booster of a packed model, if its bytes are those that `digest` was made of (None: not known).
+def verified(model: bytes | None, digest: str | None, where: str) -> bytes:
+    """A packed model, if its bytes are those that `digest` was made of (None: it is not known).
 
     Raises:
         LostModelsError: there is no model, or not the one that was fitted.
     """
+    if model is None:
+        raise LostModelsError(f"{where} is not there")
+    if digest is not None and digest != digest_of(model):
+        raise LostModelsError(f"{where} is not the one that was fitted")
+    return model
+
+
+def digest_of(model: bytes) -> str:
+    """Digest (16 hexadecimal digits) of a packed model."""
+    return hashlib.blake2b(model, digest_size=8).hexdigest()
+
+
+def whole_booster(model: bytes | None, digest: str | None, where: str) -> Loaded:
+    """The booster of a packed model that is `verified`.
+
+    Raises:
+        LostModelsError: there is no model, not the one that was fitted, or one that cannot be read.
+    """
     from lightgbm.basic import LightGBMError
 
-    if model is None:
-        raise LostModelsError(f"{where} holds no model")
-    if digest is not None and digest != hashlib.blake2b(model, digest_size=8).hexdigest():
-        raise LostModelsError(f"{where} is not the model that was fitted")
+    whole = verified(model, digest, where)
     try:
-        return Loaded(unpacked(model), SIZES.unpack_from(model)[0])
+        return Loaded(unpacked(whole), SIZES.unpack_from(whole)[0])
     except (struct.error, UnicodeDecodeError, OSError, pa.ArrowException, LightGBMError) as error:
         raise LostModelsError(f"{where} cannot be read: {error}") from None
 

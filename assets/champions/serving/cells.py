@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import date
+from math import isnan
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from assets.champions.serving.question import BOOLEAN, NUMBER, Floats
+from assets.champions.serving.question import NUMBER, Floats
 
 # as tables are read: assets/raw/cells.py
 A_NUMBER = re.compile(r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)(e[+-]?[0-9]+)?|nan", re.IGNORECASE)
@@ -23,7 +24,7 @@ Told = Callable[[list[int], str], None]
 
 def is_empty(value: Any) -> bool:
     """Whether a cell holds nothing: null, NaN, NaT."""
-    return value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and value != value)
+    return value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and isnan(value))
 
 
 def shown(value: Any) -> str:
@@ -162,5 +163,3 @@ def moment(value: Any) -> pd.Timestamp:
     else:
         raise ValueError(f"{shown(value)} is no time; write text such as 2024-05-31")
     return (found.tz_convert("UTC").tz_localize(None) if found.tzinfo else found).as_unit("ns")
-
-

@@ -36,9 +36,8 @@ class Mistakes:
         found = [Problem(_where(rows, where), what, remedy) for (where, what, remedy), rows in self._rows.items()]
         if not found:
             return
-        if more := len(found) - MOST_SHOWN:
-            if more > 0:
-                found = [*found[:MOST_SHOWN], Problem(f"{more:,} more", "of such mistakes")]
+        if (more := len(found) - MOST_SHOWN) > 0:
+            found = [*found[:MOST_SHOWN], Problem(f"{more:,} more", "of such mistakes")]
         raise InputError(found)
 
 
