@@ -55,9 +55,10 @@ class Served:
 
 def hostile_sales() -> pd.DataFrame:
     """Sales of shops with hostile names, in three stores; one is closed, and one opened only lately."""
-    frame = sales([*HOSTILE, "closed", "short"], 60)
-    places = {name: number for number, name in enumerate(frame["shop"].unique())}
-    frame["store"] = frame["shop"].map(places) % 3
+    names = [*HOSTILE, "closed", "short"]
+    frame = sales(names, 60)
+    store = {name: number % 3 for number, name in enumerate(names)}
+    frame["store"] = [store[name] for name in frame["shop"]]  # pandas' own `map` takes NUL for the end of a text
     frame["weather"] = np.where(np.arange(len(frame)) % 7 < 3, "rain", "sun")
     frame["open"] = np.arange(len(frame)) % 5 < 4
     frame["footfall"] = np.where(frame["sold"].isna(), np.nan, frame["price"] * 10)

@@ -49,7 +49,7 @@ MODELS_VARIABLE, FEATURES_VARIABLE = "FLEET_SERVING_MODELS_MB", "FLEET_SERVING_F
 REFRESH_VARIABLE = "FLEET_SERVING_REFRESH_SECONDS"
 MODELS_MB, FEATURES_MB, REFRESH_SECONDS = 512, 256, 60
 MEGABYTE = 1e6
-FLEET = "fleet.json"
+FLEET, AS_COMMITTED = "fleet.json", "as committed"
 DIGEST = f"{SERVED}_digest"
 LISTED = ("segment", "chosen", TRAINING, "shard", DIGEST)
 NO_INPUTS: dict[str, list[str]] = {"known_ahead": [], "lags": [], "windows": [], "calendar_features": []}
@@ -147,6 +147,9 @@ class LakeView:
             key: each for key, each in mine.items() if each.recipe.problem_digest == self._recipe.problem_digest
         }
         self._recipes = {key: each.recipe for key, each in self._trainings.items()}
+        self._shapes = {
+            key: AS_COMMITTED if recipe.shapes_like(self._recipe) else key for key, recipe in self._recipes.items()
+        }
         self._newest = known.get(newest)
         # forecasts are made by the season that fleet.yaml has now, which shapes no feature
         self._season = next(iter(known.values())).recipe.season if known else self._recipe.season
@@ -185,23 +188,22 @@ class LakeView:
 
     def rows(self, key: str, training: str | None, past: bool) -> SegmentFeatures:
         """Committed rows of a segment, those of the horizon or with `past` all; without a training: without inputs."""
-        recipe = self._recipes.get(training or "")
-        shape = "" if recipe is None else "own" if recipe.shapes_like(self._recipe) else training
+        recipe, shape = self._recipes.get(training or ""), self._shapes.get(training or "")
         bucket = bucket_of(key, self.features.buckets)
         found = self._fleet.features.loaded(
             (self.features.version, bucket, shape, past),
-            lambda: self._read(bucket, recipe, past),
+            lambda: self._read(bucket, recipe, shape, past),
             lambda rows: rows.size,
         )
         return found.of(key)
 
-    def _read(self, bucket: int, recipe: Recipe | None, past: bool) -> FeatureRows:
+    def _read(self, bucket: int, recipe: Recipe | None, shape: str | None, past: bool) -> FeatureRows:
         files, after = self._files.get(bucket, ()), None if past else self._profile.last_period
         if not files:
             return FeatureRows({}, np.empty(0, np.int64), np.empty(0), np.empty((0, 0)))
         if recipe is None:
             return _feature_rows(read_bucket(files, self._recipe.model_copy(update=NO_INPUTS), after=after))
-        if recipe.shapes_like(self._recipe):
+        if shape == AS_COMMITTED:
             return _feature_rows(read_bucket(files, recipe, after=after))
         return _feature_rows(self._by_another_recipe(files, recipe, after))
 

@@ -112,16 +112,17 @@ def _committed(
     """The committed inputs of some rows of a segment, and which of them its model reaches."""
     periods, last = asked.periods[rows], view.question.span.last
     past = bool((periods <= last).any())
-    x, there = view.rows(place.segment, None, past).at(periods)
+    if inputs is not None:
+        x, reached = view.rows(place.segment, place.training, past).at(periods)
+        reached &= periods <= inputs.through
+        if reached.all():
+            return x, reached
+    nothing, there = view.rows(place.segment, None, past).at(periods)
     if not there.all():
         where = f"segment {place.segment!r}"
         what = f"has no committed row at that {view.question.time}, and so no features"
         mistakes.add(rows[~there].tolist(), where, what, "ask for a time that it has a row of, or is forecast for")
-        return np.full((len(rows), len(inputs.features) if inputs else 0), np.nan), np.zeros(len(rows), bool)
-    if inputs is None:
-        return x, np.zeros(len(rows), bool)
-    x, there = view.rows(place.segment, place.training, past).at(periods)
-    return x, there & (periods <= inputs.through)
+    return (nothing, np.zeros(len(rows), bool)) if inputs is None else (x, reached)
 
 
 def _by_own(view: View, parts: Sequence[_Part]) -> Iterator[tuple[str, Ints, Floats]]:
