@@ -111,7 +111,13 @@ def _serving(model: Path, scratch: Path) -> Iterator[Client]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(Path(sys.executable).parent / "mlflow"), "models", "serve", "-m", str(model.resolve())]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{scratch}/mlflow.db"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow looks for uvicorn there
+    environment = {
+        **os.environ,
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{scratch}/mlflow.db",
+    }
     with (scratch / f"{model.name}.log").open("w") as log:
         process = subprocess.Popen(
             [*command, "-p", str(port), "--env-manager", "local"],

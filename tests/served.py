@@ -114,6 +114,15 @@ def rewritten(lake: Lake, judged: Evaluation, chosen: Any) -> Evaluation:
         return dataclasses.replace(judged, version=table.commit(staging, rows.schema, judged.record))
 
 
+def champion_model(served: Served) -> Any:
+    """The champion as MLflow gives it to who asks for the alias."""
+    import mlflow
+
+    mlflow.set_tracking_uri(served.home.settings.tracking_uri)
+    mlflow.set_registry_uri(served.home.settings.tracking_uri)
+    return mlflow.pyfunc.load_model("models:/tiny@champion")
+
+
 def in_turn(listing: pd.DataFrame) -> list[str]:
     """Everybody who may serve, segment by segment; those without a model of their own by the fleet-wide one."""
     turns = enumerate(listing["shard"])

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,14 @@ def serving(model: str, folder: Path, environment: dict[str, str]) -> Iterator[s
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [Path(sys.executable).parent / "mlflow", "models", "serve", "-m", model, "-p", str(port)]
+    programs = Path(sys.executable).parent  # MLflow looks for uvicorn on the path
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    command = [programs / "mlflow", "models", "serve", "-m", model, "-p", str(port)]
     log = (folder / "server.log").open("w")
     process = subprocess.Popen(
         [*map(str, command), "--env-manager", "local"],
         cwd=folder,
-        env={**os.environ, **environment},
+        env={**os.environ, "PATH": path, **environment},
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -47,7 +49,8 @@ def serving(model: str, folder: Path, environment: dict[str, str]) -> Iterator[s
         wait_for(f"http://127.0.0.1:{port}/ping", process, folder / "server.log")
         yield f"http://127.0.0.1:{port}/invocations"
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         log.close()
 

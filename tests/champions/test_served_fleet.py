@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,21 +21,14 @@ from resources.problems import InputError
 from tests.cycle import flats
 from tests.hostile import HOSTILE
 from tests.lakes import built
-from tests.served import KEY, Served, hostile_keys, hostile_sales
+from tests.served import KEY, Served, champion_model, hostile_keys, hostile_sales
 
 ASKED = [*KEY, "day"]
 
 
-def loaded(served: Served) -> Any:
-    """The champion as MLflow gives it to who asks for the alias."""
-    mlflow.set_tracking_uri(served.home.settings.tracking_uri)
-    mlflow.set_registry_uri(served.home.settings.tracking_uri)
-    return mlflow.pyfunc.load_model("models:/tiny@champion")
-
-
 @pytest.fixture(scope="module")
 def model(served: Served) -> Any:
-    return loaded(served)
+    return champion_model(served)
 
 
 def of_lake(served: Served) -> ServedFleet:
@@ -182,7 +174,7 @@ def test_no_rows_get_no_answer(model: Any, served: Served) -> None:
 
 def test_tables_without_time_are_scored_by_what_rows_bring(timeless: Served, tmp_path: Path) -> None:
     """As `fleet score` does."""
-    model, home = loaded(timeless), timeless.home
+    model, home = champion_model(timeless), timeless.home
     names = ["plain", "Plain", "a|b", "100%", "007", "tiny"]
     rows = flats(names, 5, seed=9).drop(columns="rent").sample(frac=1, random_state=3, ignore_index=True)
     rows.to_parquet(tmp_path / "rows.parquet")
