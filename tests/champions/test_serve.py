@@ -24,7 +24,7 @@ from resources.settings import REPOSITORY_ROOT
 from tests.served import KEY, Served
 
 ASKED = [*KEY, "day"]
-NEVER_AS_CSV = {"", "null", "NULL", "None", "nan"}  # cells that readers of CSV take for empty
+NEVER_AS_CSV = {"", "null", "NULL", "None", "nan"}  # what readers of CSV take for empty; they also end a cell at NUL
 
 
 @contextmanager
@@ -112,10 +112,11 @@ def test_json_is_answered_as_the_batch_forecasts_are(server: str, served: Served
 
 
 def test_csv_is_answered_as_the_batch_forecasts_are(server: str, served: Served) -> None:
-    wanted = served.forecasts[~served.forecasts["shop"].isin(NEVER_AS_CSV)].reset_index(drop=True)
+    lost = [name in NEVER_AS_CSV or "\0" in name or "\r" in name for name in served.forecasts["shop"]]
+    wanted = served.forecasts[~np.array(lost)].reset_index(drop=True)
+    assert len(wanted) > 0.9 * len(served.forecasts)
     status, answer = post(server, wanted[ASKED].to_csv(index=False).encode(), "text/csv")
     assert status == 200, answer
-    # a carriage return in a cell comes back as a line feed: readers of CSV do that
     same(answer, wanted, served.champion.version)
 
 

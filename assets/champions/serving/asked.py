@@ -122,9 +122,7 @@ def _segments(
         empty = np.flatnonzero([is_empty(value) for value in column.tolist()])
         if empty.size:
             mistakes.add(empty.tolist(), where, EMPTY, AS_JSON)
-        cells.append(
-            converted(column, segments.reader(position), lambda bad, what, at=where: mistakes.add(bad, at, what))
-        )
+        cells.append(converted(column, segments.reader(position), mistakes.at(where)))
     codes, distinct = pd.factorize(pd.Series(list(zip(*cells, strict=True)), dtype=object))
     keys = ["" if None in values else segments.key_of(values) for values in distinct]
     found = segments.keys.places(keys)
@@ -156,7 +154,7 @@ def _periods(rows: pd.DataFrame, question: Question, mistakes: Mistakes) -> Ints
             raise ValueError(f"{str(value)!r} is no time of the calendar {span.frequency!r}")
         return found
 
-    found = converted(column, period, lambda bad, what: mistakes.add(bad, where, what))
+    found = converted(column, period, mistakes.at(where))
     return np.array([-1 if value is None else value for value in found], dtype=np.int64)
 
 
@@ -167,14 +165,9 @@ def _given(rows: pd.DataFrame, question: Question, direct: bool, mistakes: Mista
             kind = inputs.kind(name)
             if name not in rows.columns or (name, kind) in found:
                 continue
-            column, where = rows[name], f"column {name!r}"
-
-            def tell(bad: list[int], what: str, at: str = where) -> None:
-                mistakes.add(bad, at, what)
-
+            column, tell = rows[name], mistakes.at(f"column {name!r}")
             if kind == TEXT:
-                categories = inputs.categories[name]
-                found[name, kind] = texts(column, lambda known=categories: known, tell)
+                found[name, kind] = texts(column, inputs.categories[name], tell)
             else:
                 found[name, kind] = numbers(column, kind, tell)
     return found

@@ -102,7 +102,7 @@ def truth(value: Any) -> float:
     raise ValueError(f"{shown(value)} is neither true nor false")
 
 
-def texts(column: pd.Series, known: Callable[[], Iterable[str]], tell: Told) -> list[str | None]:
+def texts(column: pd.Series, known: Iterable[str], tell: Told) -> list[str | None]:
     """A column of texts, None where a cell is empty. `known` are the values that it may have.
 
     Readers of CSV files take `007` for a number: a number stands for the one known text that says it.
@@ -115,7 +115,7 @@ def texts(column: pd.Series, known: Callable[[], Iterable[str]], tell: Told) -> 
         if not isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
             raise ValueError(f"{shown(value)} is no text")
         if not said:
-            said.update(texts_by_number(known()))
+            said.update(texts_by_number(known))
         return text_of_number(value, said)
 
     return converted(column, convert, tell)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from resources.problems import InputError, Problem
 
@@ -26,6 +26,10 @@ class Mistakes:
     def add(self, rows: Iterable[int], where: str, what: str, remedy: str = "") -> None:
         """One mistake of some rows (counted from 0), or of the request where there are none."""
         self._rows.setdefault((where, what, remedy), []).extend(rows)
+
+    def at(self, where: str) -> Callable[[list[int], str], None]:
+        """What adds mistakes of one column."""
+        return lambda rows, what: self.add(rows, where, what)
 
     def refuse(self) -> None:
         """Nothing, where nothing is wrong.
