@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DATA_VERSION_TAG = "dagster/data_version"
 INPUT_PROBLEMS = "input_problems"
-BLUE, ORANGE, GREEN, GREY = "#3b6fb6", "#d9822b", "#4f9a6d", "#9aa5b1"
+BLUE, ORANGE, GREEN, GREY, RED = "#3b6fb6", "#d9822b", "#4f9a6d", "#9aa5b1", "#c0392b"
 
 
 def table(frame: pd.DataFrame) -> MetadataValue:

@@ -1,6 +1,6 @@
 """The command `fleet`: thin over the same jobs that the UI and the schedule run.
 
-Exit codes: 0 done; 1 the run or a blocking check failed; 2 configuration or input is wrong.
+Exit codes: 0 done; 1 the run or a check (of severity error) failed; 2 configuration or input is wrong.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from orchestration.data_commands import contract, init, schema
 from orchestration.export_command import export
+from orchestration.promotion_commands import promote, reject, rollback, unpin, versions
 from orchestration.record_commands import lineage, prune
 from orchestration.run_job import run_job
 from orchestration.terminal import (
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 DEMO_TABLE = REPOSITORY_ROOT / "data" / "demo" / "sales.parquet"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-for command in (init, contract, schema, lineage, prune, export):
+for command in (init, contract, schema, lineage, prune, versions, promote, reject, rollback, unpin, export):
     app.command()(command)
 
 

@@ -20,7 +20,7 @@ from assets.raw.asset import raw_asset
 from assets.raw.checks import raw_checks
 from orchestration.console import terminal_logger
 from orchestration.event_log import enable_batching
-from orchestration.jobs import ingest_job, requarantine_job, weekly_cycle_job
+from orchestration.jobs import approve_job, ingest_job, requarantine_job, rollback_job, weekly_cycle_job
 from orchestration.schedules import weekly_schedule
 from orchestration.sensors import landing_sensor
 from resources.lake import Lake
@@ -40,7 +40,7 @@ def fleet_definitions(settings: Settings) -> Definitions:
     return Definitions(
         assets=[build(settings) for build in assets],
         asset_checks=[check for build in checks for check in build(settings)],
-        jobs=[weekly_cycle, ingest, requarantine_job(settings)],
+        jobs=[weekly_cycle, ingest, requarantine_job(settings), approve_job(settings), rollback_job(settings)],
         schedules=[weekly_schedule(settings, weekly_cycle)],
         sensors=[landing_sensor(settings, ingest)],
         resources={

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dagster import AssetKey, AssetSelection, define_asset_job, in_process_executor
 
+from assets.champions.asset import Action
+from assets.evaluation.incumbent import CHAMPIONS
 from assets.features.publish import FEATURES, QUARANTINE
+from assets.forecasts.publish import FORECASTS
 from assets.raw.snapshot import RAW
 from resources.mlflow import mlflow_run_failed
 from resources.settings import Settings
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 WEEKLY_CYCLE, INGEST, REQUARANTINE = "weekly_cycle", "ingest", "requarantine"
+APPROVE, ROLLBACK = "approve_promotion", "rollback"
 
 
 def weekly_cycle_job(settings: Settings) -> UnresolvedAssetJobDefinition:
@@ -45,11 +49,39 @@ def requarantine_job(settings: Settings) -> UnresolvedAssetJobDefinition:
     return _of_assets(settings, REQUARANTINE, [FEATURES, QUARANTINE], description)
 
 
-def _of_assets(settings: Settings, name: str, assets: list[str], description: str) -> UnresolvedAssetJobDefinition:
+def approve_job(settings: Settings) -> UnresolvedAssetJobDefinition:
+    """A person's word on the version that waits, and the forecasts of what then serves."""
+    description = (
+        "Approves or rejects the version that waits (`promotion: {mode: manual}`); forecasts follow. "
+        "In the launchpad: say `by`, `note`, and `action: reject` to refuse it."
+    )
+    return _of_champions(settings, APPROVE, Action.APPROVE, description)
+
+
+def rollback_job(settings: Settings) -> UnresolvedAssetJobDefinition:
+    """An earlier version serves again, whole or for some segments, and forecasts follow."""
+    description = (
+        "Lets an earlier version serve again, by default the one before; forecasts follow. "
+        "In the launchpad: `version`, `segments` (all by default), `pin_until`, `by`, `note`."
+    )
+    return _of_champions(settings, ROLLBACK, Action.ROLLBACK, description)
+
+
+def _of_champions(settings: Settings, name: str, action: Action, description: str) -> UnresolvedAssetJobDefinition:
+    given = {"action": action.name, "by": "", "note": ""}
+    config = {"ops": {f"{settings.name}__{CHAMPIONS}": {"config": given}}}
+    assets = [CHAMPIONS, FORECASTS] if settings.time else [CHAMPIONS]
+    return _of_assets(settings, name, assets, description, config)
+
+
+def _of_assets(
+    settings: Settings, name: str, assets: list[str], description: str, config: dict[str, Any] | None = None
+) -> UnresolvedAssetJobDefinition:
     return define_asset_job(
         name,
         selection=AssetSelection.assets(*[AssetKey([settings.name, asset]) for asset in assets]),
         description=description,
         tags={"fleet": settings.name},
         executor_def=in_process_executor,
+        config=config,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from assets.evaluation.incumbent import CHAMPIONS, published_champion
+from assets.evaluation.incumbent import CHAMPIONS, PUBLISHED, published_champion
 from assets.evaluation.judge import EVALUATION
 from assets.features.facts import before_this
 from assets.features.publish import FEATURES, QUARANTINE, SEGMENTS, current_features
@@ -19,7 +19,6 @@ from resources.mlflow import Mlflow
 from resources.problems import InputError, Problem
 from resources.pruned import pruned, refuse_pruned
 
-PUBLISHED = "published"
 VERSIONED = (RAW, FEATURES, QUARANTINE, SEGMENTS, EVALUATION, FORECASTS)
 # what a feature table was made from and with -> the key of its record that has the version
 MADE_WITH = {RAW: "raw_version", QUARANTINE: "quarantine_version", SEGMENTS: "segments_version"}

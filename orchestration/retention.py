@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from assets.evaluation.incumbent import CHAMPIONS
+from assets.evaluation.incumbent import CHAMPIONS, PUBLISHED
 from assets.features.publish import FEATURES
 from assets.models.shard import BOOSTERS
 from assets.models.store import MODELS, PRUNED, TRAINING
 from assets.raw.inspect import profile_file
 from assets.raw.snapshot import RAW
-from orchestration.kept import PUBLISHED, VERSIONED, Kept, kept_of
+from orchestration.kept import VERSIONED, Kept, kept_of
 from resources.files import StoredFile, files_under, filesystem, folders_in, remove_empty, remove_file
 from resources.lake import Lake
 from resources.mlflow import Mlflow

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.text import Text
 
 from orchestration.terminal import FAILED, err, stop
 from resources.settings import REPOSITORY_ROOT, Settings
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, ExecuteJobResult
+
+
+MOST_SHOWN = 300
 
 
 @contextmanager
@@ -38,6 +42,8 @@ def run_job(settings: Settings, job: str, config: dict[str, dict[str, Any]]) -> 
             stop(problems, [name for name, version in _commits(settings).items() if version != before[name]])
         if not result.success:
             _show_failure(result)
+            raise typer.Exit(FAILED)
+        if _show_failed_checks(result):
             raise typer.Exit(FAILED)
 
 
@@ -79,6 +85,23 @@ def _show_failure(result: ExecuteJobResult) -> None:
         if event.is_step_failure and event.step_failure_data.error:
             err.print(f"[red]{event.step_key} failed:[/red]", event.step_failure_data.error.to_string(), markup=True)
     err.print(f"The last committed state is untouched. `make ui` shows run {result.run_id}.")
+
+
+def _show_failed_checks(result: ExecuteJobResult) -> bool:
+    """Names the checks that failed though the run went on; gives whether one of them is an error."""
+    from dagster import AssetCheckSeverity, DagsterEventType
+
+    events = [event for event in result.all_events if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION]
+    failed = [each for each in (event.asset_check_evaluation_data for event in events) if not each.passed]
+    for check in failed:
+        colour = "red" if check.severity == AssetCheckSeverity.ERROR else "yellow"
+        told = "; ".join(f"{name}: {_plain(value.value)}" for name, value in check.metadata.items())
+        err.print(Text(f"check {check.asset_key.path[-1]}.{check.check_name} failed: {told}", style=colour))
+    return any(check.severity == AssetCheckSeverity.ERROR for check in failed)
+
+
+def _plain(value: Any) -> str:
+    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)[:MOST_SHOWN]
 
 
 def _commits(settings: Settings) -> dict[str, int | None]:

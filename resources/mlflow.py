@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
+PAGE = 200
 
 
 class Mlflow(ConfigurableResource):
@@ -100,6 +101,36 @@ class Mlflow(ConfigurableResource):
                 return None
             raise
         return {**version.tags, "version": str(version.version), "run_id": version.run_id or ""}
+
+    def versions(self) -> list[dict[str, str]]:
+        """Tags of every registered version, with `version` and `run_id`, newest first."""
+        if self.is_empty():
+            return []
+        found, page = [], None
+        client = self.client()
+        while page is None or page.token:
+            page = client.search_model_versions(
+                f"name='{self.experiment}'", max_results=PAGE, page_token=page.token if page else None
+            )
+            found += [{**each.tags, "version": str(each.version), "run_id": each.run_id or ""} for each in page]
+        return sorted(found, key=lambda tags: int(tags["version"]), reverse=True)
+
+    def version(self, number: str) -> dict[str, str] | None:
+        """Tags of one registered version, with `version` and `run_id`; None if there is none."""
+        return next((tags for tags in self.versions() if tags["version"] == number), None)
+
+    def model_tags(self) -> dict[str, str]:
+        """Tags of the registered model itself; none where there is no model."""
+        from mlflow.exceptions import MlflowException
+
+        if self.is_empty():
+            return {}
+        try:
+            return dict(self.client().get_registered_model(self.experiment).tags)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return {}
 
     def run_tagged(self, tag: str, value: str) -> str | None:
         """Id of the first run whose tag has this value, None if there is none."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,15 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.champions.gate import Decision
-from assets.champions.registry import publish_champion
+from assets.champions.promotion import promote
 from assets.evaluation.incumbent import Champion
 from assets.evaluation.judge import EVALUATION, Evaluation, evaluate
 from assets.features.publish import current_features
 from assets.forecasts.publish import FORECASTS, publish_forecasts
 from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
 from resources.lake import Lake
-from resources.mlflow import Mlflow
+from resources.settings import Promotion
 from resources.spark import Spark
+from tests.champions.test_publish import in_run
 from tests.cycle import House, flats, give_store, house, minimal, sales, without_time
 from tests.hostile import HOSTILE
 from tests.lakes import Trained, train
@@ -73,17 +72,6 @@ def hostile_keys(**keys: Any) -> dict[str, Any]:
     return {"segment": KEY, "features": features, "fleet_model": {"enabled": True}, **keys}
 
 
-def in_run(resource: Mlflow, run_id: str) -> Mlflow:
-    """The resource as a Dagster run has it."""
-
-    def with_config(config: dict[str, Any]) -> SimpleNamespace:
-        run = SimpleNamespace(job_name="weekly_cycle")
-        return SimpleNamespace(log=logging.getLogger("x"), dagster_run=run, run_id=run_id, resource_config=config)
-
-    resource._context = SimpleNamespace(replace_config=with_config)  # type: ignore[assignment]
-    return resource
-
-
 def published(made: Trained, chosen: Any = None) -> Served:
     """Publishes a training, served as `chosen` says of a frame of the listing, and makes its batch forecasts."""
     home = made.home
@@ -93,8 +81,9 @@ def published(made: Trained, chosen: Any = None) -> Served:
     if not home.mlflow.tracking_uri.startswith("sqlite") or home.mlflow.is_empty():
         give_store(home)
     mlflow = in_run(home.mlflow, "run")
-    champion = publish_champion(home.lake, mlflow, judged, Decision(True, ("a test",)))
+    champion = promote(home.lake, mlflow, Promotion(), judged, Decision(True, ("a test",))).serving
     mlflow.end_run("FINISHED")
+    assert champion is not None
     if home.settings.time is None:
         return Served(made, champion, pd.DataFrame())
     publish_forecasts(home.lake, home.spark, home.settings, current_features(home.lake), champion)

@@ -1,5 +1,8 @@
-"""`champions`: the fleet that serves, published as one version when the gate lets it through."""
+"""`champions`: the fleet that serves, published as one version when the gate lets it through, or a person decides."""
 
+from collections.abc import Mapping
+from datetime import date
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -8,29 +11,62 @@ from dagster import (
     AssetExecutionContext,
     AssetKey,
     AssetsDefinition,
+    Backoff,
+    Config,
     DataVersion,
     MaterializeResult,
     MetadataValue,
+    RetryPolicy,
     asset,
 )
+from pydantic import Field
 
-from assets.champions.gate import Decision, decide
+from assets.champions.approval import approve, reject
+from assets.champions.gate import decide
+from assets.champions.history import versions_table
 from assets.champions.lineage import champion_lineage
-from assets.champions.registry import publish_champion
+from assets.champions.listing import outcomes_of
+from assets.champions.promotion import UNCHANGED, Outcome, promote
+from assets.champions.registry import Word
+from assets.champions.report import WORST, changes_plot, kept_segments, page_of, segment_changes, write_report
+from assets.champions.rollback import roll_back, unpin
 from assets.code_version import code_version
 from assets.evaluation.incumbent import CHAMPIONS, Champion, published_champion
-from assets.evaluation.judge import EVALUATION, Evaluation, latest_evaluation
-from assets.evaluation.report import segment_errors, totals_plot, worst_segments
-from assets.presentation import BLUE, GREEN, ORANGE, column_schema, new_figure, plot, table
+from assets.evaluation.judge import EVALUATION, latest_evaluation
+from assets.evaluation.report import totals_plot
+from assets.presentation import BLUE, GREEN, ORANGE, column_schema, mistakes_explained, new_figure, plot, table
 from resources.lake import Lake
 from resources.mlflow import Mlflow
+from resources.problems import InputError, Problem
 from resources.settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CODE_VERSION = code_version("assets.champions.gate", "assets.champions.registry")
-PROMOTED, REFUSED, UNCHANGED = "promoted", "refused", "unchanged"
+
+
+class Action(Enum):
+    """What a run does with the champion."""
+
+    GATE = "gate"
+    APPROVE = "approve"
+    REJECT = "reject"
+    ROLLBACK = "rollback"
+    UNPIN = "unpin"
+
+
+class ChampionsConfig(Config):
+    """What a run of `champions` does; by default the gate decides on the last evaluation."""
+
+    action: Action = Field(Action.GATE, description="The gate's word, or a person's.")
+    version: int | None = Field(
+        None, description="To approve or reject: by default the one that waits. To roll back to: the one before."
+    )
+    segments: list[str] = Field([], description="Roll back (or unpin) just these; by default the whole fleet.")
+    pin_until: str | None = Field(None, description="Keep segments that are rolled back until this day, 2030-01-31.")
+    by: str = Field("", description="Who decides; everything but the gate needs a name.")
+    note: str = Field("", description="Why.")
 
 
 def champions_asset(settings: Settings) -> AssetsDefinition:
@@ -47,40 +83,90 @@ def champions_asset(settings: Settings) -> AssetsDefinition:
         tags={"stage": "promotion"},
         code_version=CODE_VERSION,
         pool=f"{settings.name}_promotion",
+        # a registry that is down for a moment is asked again; until the alias has moved nothing is half done
+        retry_policy=RetryPolicy(max_retries=3, delay=5, backoff=Backoff.EXPONENTIAL),
     )
-    def champions(context: AssetExecutionContext, lake: Lake, mlflow: Mlflow) -> MaterializeResult:
-        judged = latest_evaluation(lake)
-        assert judged is not None, "evaluation comes first"
-        serving = published_champion(lake, mlflow)
-        decision = decide(judged.record, settings.failures.tolerated)
-        outcome = PROMOTED if decision.promote else REFUSED
-        if serving is not None and serving.tags.get("evaluation") == judged.digest:
-            outcome = UNCHANGED
-        elif decision.promote:
-            serving = publish_champion(lake, mlflow, judged, decision)
+    def champions(
+        context: AssetExecutionContext, config: ChampionsConfig, lake: Lake, mlflow: Mlflow
+    ) -> MaterializeResult:
+        with mistakes_explained():
+            outcome = _carried_out(config, settings, lake, mlflow)
+        serving = outcome.serving
         serves = f"version {serving.version} serves" if serving else "the baseline serves"
-        context.log.info(f"champions: {outcome}, {serves}; {'; '.join(decision.reasons)}")
-        metadata = _metadata(lake, mlflow, judged, decision, outcome, serving)
+        context.log.info(f"champions: {outcome.what}, {serves}; {'; '.join(outcome.reasons)}")
+        by = "" if config.action is Action.GATE else config.by
+        metadata = _metadata(lake, mlflow, settings.name, outcome, {"by": by, "run_id": context.run_id})
+        if by:
+            metadata |= {"by": by, "note": config.note}
         version = serving.tags["published"] if serving else "none"
         return MaterializeResult(metadata=metadata, data_version=DataVersion(version))
 
     return champions
 
 
-def _metadata(
-    lake: Lake, mlflow: Mlflow, judged: Evaluation, decision: Decision, outcome: str, serving: Champion | None
-) -> dict[str, Any]:
-    rows = lake.table(EVALUATION).arrow(version=judged.version)
+def _carried_out(config: ChampionsConfig, settings: Settings, lake: Lake, mlflow: Mlflow) -> Outcome:
+    word = Word(config.by, config.note)
+    if config.action is Action.GATE:
+        judged = latest_evaluation(lake)
+        assert judged is not None, "evaluation comes first"
+        decision = decide(judged.record, settings.failures.tolerated)
+        return promote(lake, mlflow, settings.promotion, judged, decision, lake.path("reports/evaluation.html"))
+    if config.action is Action.APPROVE:
+        what, said = "approved", f"version {approve(lake, mlflow, config.version, word)}"
+    elif config.action is Action.REJECT:
+        what, said = "rejected", f"version {reject(mlflow, config.version, word)}"
+    elif config.action is Action.UNPIN:
+        done = unpin(lake, mlflow, word, config.segments)
+        what, said = "unpinned", f"{len(done.segments):,} segments in version {done.version}"
+    else:
+        until = _day(config.pin_until)
+        done = roll_back(lake, mlflow, word, config.version, config.segments, until)
+        whole = f"from version {done.before} to version {done.to}"
+        some = f"{len(done.segments):,} segments to version {done.to}, as version {done.version}"
+        what, said = "rolled back", some if done.segments else whole
+    reason = f"{said}, by {word.by}" + (f": {word.note}" if word.note else "")
+    return Outcome(what, (reason,), published_champion(lake, mlflow))
+
+
+def _day(text: str | None) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise InputError([Problem("pin_until", f"{text!r} is no day", "write it as 2030-01-31")]) from None
+
+
+def _metadata(lake: Lake, mlflow: Mlflow, name: str, outcome: Outcome, said: dict[str, str]) -> dict[str, Any]:
+    judged, history = latest_evaluation(lake), versions_table(mlflow)
     metadata: dict[str, Any] = {
-        "outcome": outcome,
-        "reasons": MetadataValue.md("\n".join(f"- {reason}" for reason in decision.reasons)),
-        "total error": plot(totals_plot(judged.record)),
-        "worst segments": table(worst_segments(segment_errors(rows))),
+        "outcome": outcome.what,
+        "reasons": MetadataValue.md("\n".join(f"- {reason}" for reason in outcome.reasons)),
+        "versions": table(history),
     }
+    if judged is not None and outcome.listing is not None:
+        changes = segment_changes(outcome.listing)
+        metadata |= {
+            "segments, by outcome": MetadataValue.json(outcomes_of(outcome.listing)),
+            "total error": plot(totals_plot(judged.record)),
+            "error before and after": plot(changes_plot(changes)),
+            "segments that lose most": table(changes.head(WORST)),
+            "segments not promoted": table(kept_segments(outcome.listing)),
+        }
+    serving = outcome.serving
+    version = f"version {serving.version}" if serving else "the baseline"
+    facts = {**said, "outcome": outcome.what, "reasons": outcome.reasons, "version": version}
+    report = write_report(lake, name, facts, outcome.listing, judged.record if judged else None, history)
+    if outcome.what != UNCHANGED and not said["by"]:
+        mlflow.run().log_text(page_of(lake), "champions.html")
+    metadata["report"] = MetadataValue.path(report)
     if serving is None:
         return {**metadata, "version": "none: the baseline serves", "dagster/row_count": 0, "segments": 0}
+    return {**metadata, **_of_champion(lake, mlflow, serving)}
+
+
+def _of_champion(lake: Lake, mlflow: Mlflow, serving: Champion) -> Mapping[str, Any]:
     return {
-        **metadata,
         "version": serving.version,
         "dagster/row_count": len(serving.listing),
         "segments": len(serving.listing),

@@ -1,16 +1,16 @@
-"""Asset checks on `champions`: the gate's word, and that what serves is whole."""
+"""Asset checks on `champions`: the gate's word, that what serves is whole, and that it is what was published."""
+
+from typing import Any
 
 import pyarrow.compute as pc
 from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, AssetKey, asset_check
 
 from assets.champions.gate import decide
-from assets.evaluation.incumbent import CHAMPIONS, Champion, published_champion
+from assets.champions.registry import moved_from
+from assets.evaluation.incumbent import CHAMPIONS, published_champion, standing, whole_champion
 from assets.evaluation.judge import latest_evaluation
-from assets.models.line import FLEET_MODEL, SEGMENT_MODEL
-from assets.models.shard import missing_shards
-from assets.models.store import TRAINING, trainings
 from resources.lake import Lake
-from resources.mlflow import Mlflow
+from resources.mlflow import CHAMPION, Mlflow
 from resources.settings import Settings
 
 
@@ -27,22 +27,32 @@ def champions_checks(settings: Settings) -> list[AssetChecksDefinition]:
         severity, metadata = AssetCheckSeverity.WARN, {"reasons": list(decision.reasons)}
         return AssetCheckResult(passed=decision.promote, severity=severity, metadata=metadata)
 
-    @asset_check(asset=key, blocking=True, description="Each segment is served once, and every serving model is there.")
+    @asset_check(asset=key, blocking=True, description="Each segment is served once.")
     def segments_accounted_for(lake: Lake, mlflow: Mlflow) -> AssetCheckResult:
         serving = published_champion(lake, mlflow)
         if serving is None:
             return AssetCheckResult(passed=True, metadata={"version": "none: the baseline serves"})
-        lost = missing_shards(lake.root, _used_files(lake, serving))
         segments = serving.listing["segment"]
-        passed = not lost and len(segments) == len(segments.unique())
-        return AssetCheckResult(passed=passed, metadata={"segments": len(segments), "lost shards": lost[:10]})
+        twice = len(segments) - pc.count_distinct(segments).as_py()
+        return AssetCheckResult(passed=not twice, metadata={"segments": len(segments), "listed twice": twice})
 
-    return [gate, segments_accounted_for]
+    # not blocking: what serves instead must be able to forecast
+    @asset_check(asset=key, description="The version that the alias names serves, byte for byte as it was published.")
+    def champion_whole(lake: Lake, mlflow: Mlflow) -> AssetCheckResult:
+        serving, problems = whole_champion(lake, mlflow), list(standing(lake, mlflow).problems)
+        serves = f"version {serving.version}" if serving else "none: the baseline serves"
+        metadata: dict[str, Any] = {"serves": serves, "instead, because": problems}
+        return AssetCheckResult(passed=not problems, severity=AssetCheckSeverity.ERROR, metadata=metadata)
 
+    @asset_check(asset=key, description="The alias `champion` is where the last promotion or rollback has put it.")
+    def alias_as_published(mlflow: Mlflow) -> AssetCheckResult:
+        moved, names = moved_from(mlflow), mlflow.aliased(CHAMPION)
+        metadata = {"alias names version": names["version"] if names else "none"}
+        if moved is not None:
+            metadata |= {
+                "it was moved by hand from version": moved["version"],
+                "to move it back": "fleet rollback --to",
+            }
+        return AssetCheckResult(passed=moved is None, severity=AssetCheckSeverity.WARN, metadata=metadata)
 
-def _used_files(lake: Lake, serving: Champion) -> set[str]:
-    """Shards and fleet-wide models that the champion forecasts with."""
-    chosen, known = serving.listing["chosen"], trainings(lake)
-    shards = serving.listing.filter(pc.equal(chosen, SEGMENT_MODEL))["shard"].unique().to_pylist()
-    by_fleet = serving.listing.filter(pc.equal(chosen, FLEET_MODEL))[TRAINING].unique().to_pylist()
-    return {*shards, *(file for training in by_fleet if (file := known[training].fleet_file))}
+    return [gate, segments_accounted_for, champion_whole, alias_as_published]

@@ -23,13 +23,13 @@ from assets.champions.served_files import packed_fleet_model, packed_models, whe
 from assets.champions.served_fleet import LakeView, Published, ServedFleet
 from assets.champions.served_model import pinned, save_model
 from assets.champions.serving import exported
-from assets.champions.serving.boosters import digest_of, verified
+from assets.champions.serving.boosters import verified
 from assets.champions.serving.exported import BASELINE_COLUMN, KEY, PERIOD
 from assets.champions.serving.question import Place, Question
 from assets.champions.serving.refusal import LostModelsError, NotServableError
 from assets.evaluation.incumbent import Champion
 from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
-from assets.models.packing import model_text
+from assets.models.packing import model_digest, model_text
 from assets.models.store import TRAINING
 from assets.partitions import bucket_of
 from resources.lake import Lake
@@ -162,11 +162,11 @@ def _code() -> Iterator[list[str]]:
 
 def _write_models(
     lake: Lake, places: Sequence[Place], inside: Path, boosters: Path | None
-) -> dict[str, tuple[int, str]]:
+) -> dict[str, tuple[int, str | None]]:
     """Writes the segments' own models; gives the row group and the digest of each."""
     import pyarrow.parquet as pq
 
-    found: dict[str, tuple[int, str]] = {}
+    found: dict[str, tuple[int, str | None]] = {}
     lost: list[str] = []
     names: dict[str, str] = {}
     ordered = sorted(places, key=lambda place: (place.shard or "", place.segment))
@@ -180,7 +180,7 @@ def _write_models(
                     lost.append(str(error))
                     continue
                 rows.append({KEY: place.segment, "model": model})
-                found[place.segment] = group, digest_of(model)
+                found[place.segment] = group, model_digest(model)
                 if boosters is not None:
                     names[place.segment] = _write_text(model, boosters, place.segment)
             sink.write_table(pa.Table.from_pylist(rows, MODEL))
@@ -256,12 +256,16 @@ def _write_fleet_models(view: LakeView, lake: Lake, places: Sequence[Place], fil
         kept = packed_fleet_model(lake.root, view.fleet_file(training) or "")
         assert kept is not None, "the baseline answers where there is none"
         model, categories = kept
-        rows.append({TRAINING: training, "categories": categories, "model": model, "digest": digest_of(model)})
+        rows.append({TRAINING: training, "categories": categories, "model": model, "digest": model_digest(model)})
     pq.write_table(pa.Table.from_pylist(rows, FLEET_ROW), file, compression="none")
 
 
 def _write_listing(
-    view: LakeView, places: Sequence[Place], models: dict[str, tuple[int, str]], groups: dict[str, int], file: Path
+    view: LakeView,
+    places: Sequence[Place],
+    models: dict[str, tuple[int, str | None]],
+    groups: dict[str, int],
+    file: Path,
 ) -> None:
     import pyarrow.parquet as pq
 

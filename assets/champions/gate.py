@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -12,6 +14,7 @@ class Decision:
 
     promote: bool
     reasons: tuple[str, ...]
+    kept: pa.Table | None = None  # segments that keep their incumbent: `segment`, `reason`
 
 
 def decide(evaluation: dict[str, Any], failures_tolerated: float) -> Decision:

@@ -9,6 +9,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
 from assets.champions.served_fleet import FLEET, Published, ServedFleet
+from assets.champions.served_model import refuse_never_served
 from assets.champions.serving.answer import answered
 from assets.champions.serving.pyfunc import registered_as, told_as_http
 
@@ -24,6 +25,8 @@ class RegisteredFleet(PythonModel):
         registered = registered_as(folder)
         self.version = registered[1] if registered else None
         with told_as_http():
+            if registered:
+                refuse_never_served(*registered)
             self.fleet = ServedFleet(Published.from_json((folder / FLEET).read_text(encoding="utf-8")))
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201

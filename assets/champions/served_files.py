@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -12,7 +11,7 @@ import pyarrow as pa
 from assets.champions.serving.boosters import LoadedFleetModel, whole_booster
 from assets.champions.serving.question import Place
 from assets.champions.serving.refusal import LostModelsError
-from assets.models.fleet_model import FOLD, JUDGED, SERVED
+from assets.models.fleet_model import SERVED, fleet_facts
 from resources.files import filesystem
 
 
@@ -45,11 +44,9 @@ def packed_fleet_model(lake: str, file: str) -> tuple[bytes, str] | None:
     Raises:
         LostModelsError: it is missing, or not the one that was fitted.
     """
-    (row,) = _rows_of_file(lake, file, None).to_pylist()
-    if row.get("digest") is not None:
-        content = b"\0".join([row["categories"].encode(), *(row[fit] or b"" for fit in (FOLD, JUDGED, SERVED))])
-        if hashlib.blake2b(content, digest_size=8).hexdigest() != row["digest"]:
-            raise LostModelsError(f"the fleet-wide model {file} is not the one that was fitted")
+    (row,) = _rows_of_file(lake, file, ["categories", SERVED]).to_pylist()
+    if fleet_facts(lake, file) is None:
+        raise LostModelsError(f"the fleet-wide model {file} is not the one that was fitted")
     return (row[SERVED], row["categories"]) if row[SERVED] is not None else None
 
 
@@ -67,7 +64,7 @@ def loaded_fleet_model(lake: str, file: str) -> LoadedFleetModel | None:
     return LoadedFleetModel(whole_booster(model, None, f"the fleet-wide model {file}").booster, json.loads(categories))
 
 
-def _rows_of_file(root: str, file: str | None, columns: list[str] | None) -> pa.Table:
+def _rows_of_file(root: str, file: str | None, columns: list[str]) -> pa.Table:
     import pyarrow.parquet as pq
 
     if file is None:

@@ -28,7 +28,7 @@ from assets.champions.serving.question import (
     Span,
 )
 from assets.champions.serving.refusal import LostModelsError, NotServableError
-from assets.evaluation.incumbent import CHAMPIONS
+from assets.evaluation.incumbent import CHAMPIONS, PUBLISHED, listing_digest
 from assets.features.grid import known_grid
 from assets.features.point_in_time import point_in_time
 from assets.features.publish import FEATURES, SEGMENTS, FeatureSet, current_features, mean_label
@@ -62,6 +62,7 @@ class Published:
     lake: str
     published: str
     training: str
+    digest: str | None = None
 
     def to_json(self) -> str:
         """As the file `fleet.json` of a registered version has it."""
@@ -123,10 +124,12 @@ def _listing(lake: Lake, published: Published) -> pa.Table:
     where = f"the fleet published as {published.published} in {lake.root}"
     if not lake.table(CHAMPIONS).exists():
         raise InputError([Problem(where, "is not there", "is this the lake that it was published in?")])
-    rows = lake.table(CHAMPIONS).arrow(where=[("published", "=", published.published)])
+    rows = lake.table(CHAMPIONS).arrow(where=[(PUBLISHED, "=", published.published)])
     if not len(rows):
         refuse_pruned(lake, CHAMPIONS, published.published, where)
         raise InputError([Problem(where, "is not there", "serve a version that is")])
+    if published.digest not in (None, listing_digest(rows.drop_columns([PUBLISHED]))):
+        raise InputError([Problem(where, "has other rows than were published", "run the weekly cycle: fleet run")])
     if DIGEST not in rows.column_names:
         rows = rows.append_column(DIGEST, pa.nulls(len(rows), pa.string()))
     rows = rows.select(LISTED).sort_by("segment")

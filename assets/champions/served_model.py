@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from assets.champions.served_fleet import FLEET, Published
+from assets.evaluation.incumbent import LISTING_DIGEST, NEVER_SERVED, PUBLISHED, STATUS
 from assets.models.store import TRAINING
 from resources.lake import Lake
 from resources.mlflow import Mlflow
+from resources.problems import InputError, Problem
 
 FOLDER, DOCUMENT = "champion", "champion.json"
 ENTRY = Path(__file__).with_name("served_entry.py")
@@ -31,11 +33,27 @@ def log_served_model(mlflow: Mlflow, lake: Lake, tags: Mapping[str, str], docume
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / FOLDER
         save_model(folder, ENTRY, pinned(NEEDED))
-        fleet = Published(lake.root, tags["published"], tags[TRAINING])
+        fleet = Published(lake.root, tags[PUBLISHED], tags[TRAINING], tags.get(LISTING_DIGEST))
         (folder / FLEET).write_text(fleet.to_json(), encoding="utf-8")
         (folder / DOCUMENT).write_text(json.dumps(document, indent=2, default=str), encoding="utf-8")
-        mlflow.client().log_artifacts(run.run_id, str(folder), FOLDER)
-    return f"{run.artifact_uri}/{FOLDER}"
+        # a run may register several versions
+        kept = f"{FOLDER}/{tags[PUBLISHED]}"
+        mlflow.client().log_artifacts(run.run_id, str(folder), kept)
+    return f"{run.artifact_uri}/{kept}"
+
+
+def refuse_never_served(name: str, version: int) -> None:
+    """Nothing, if a registered version may serve.
+
+    Raises:
+        InputError: it was never approved, though an alias that was moved by hand may name it.
+    """
+    from mlflow import MlflowClient
+
+    status = MlflowClient().get_model_version(name, str(version)).tags.get(STATUS)
+    if status in NEVER_SERVED:
+        remedy = f"fleet promote {version}, or serve models:/{name}@champion"
+        raise InputError([Problem(f"version {version} of {name}", f"is {status}: it was never approved", remedy)])
 
 
 def save_model(folder: Path, entry: Path, requirements: list[str], code: list[str] | None = None) -> None:

@@ -15,7 +15,7 @@ from dagster import (
     asset,
 )
 
-from assets.evaluation.incumbent import published_champion
+from assets.evaluation.incumbent import whole_champion
 from assets.evaluation.judge import CODE_VERSION, EVALUATION, Evaluation, evaluate
 from assets.evaluation.report import (
     error_table,
@@ -56,7 +56,7 @@ def evaluation_asset(settings: Settings) -> AssetsDefinition:
         with mistakes_explained():
             features, training = current_features(lake), latest_training(lake)
             assert training is not None, "segment_models comes first"
-            champion = published_champion(lake, mlflow)
+            champion = whole_champion(lake, mlflow)
             judged, is_new = evaluate(lake, spark, settings, features, training, champion, context.log.info)
         errors = {name: error for name, error in judged.record["errors"].items() if error is not None}
         shown = ", ".join(f"{name} {error:.4f}" for name, error in errors.items())

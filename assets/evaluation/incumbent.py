@@ -1,19 +1,27 @@
-"""The incumbent: the fleet that has served until now, as the registry's alias names it."""
+"""The incumbent: the fleet that has served until now, as the registry's alias names it, if it is whole."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from assets.models.store import trainings
+from assets.models.wholeness import missing_files, set_aside_corrupt
 from assets.raw.recipe import Recipe
 from resources.lake import Lake
 from resources.mlflow import CHAMPION, Mlflow
 from resources.pruned import refuse_pruned
 
-CHAMPIONS = "champions"
+CHAMPIONS, PUBLISHED = "champions", "published"
+# what became of a registered version; only those that were approved, once, may serve
+STATUS = "status"
+PENDING, SHADOW, REJECTED, EXPIRED, SUPERSEDED = "pending", "shadow", "rejected", "expired", "superseded"
+APPROVED, WITHDRAWN = "approved", "withdrawn"
+NEVER_SERVED = (PENDING, SHADOW, REJECTED, EXPIRED, SUPERSEDED)
+REPLACES, LISTING_DIGEST = "replaces", "listing_digest"
 
 
 @dataclass(frozen=True)
@@ -30,19 +38,108 @@ class Champion:
         return sorted(key for key in self.listing["training"].unique().to_pylist() if key)
 
 
-def published_champion(lake: Lake, mlflow: Mlflow, alias: str = CHAMPION) -> Champion | None:
-    """The fleet that the alias `champion` (or another) stands for; None where there is none, as before the first.
+@dataclass(frozen=True)
+class Standing:
+    """Who serves, and why it is not the version that the alias `champion` names, where it is not."""
+
+    champion: Champion | None
+    problems: tuple[str, ...] = ()
+
+
+def standing(lake: Lake, mlflow: Mlflow) -> Standing:
+    """The version that the alias `champion` names or, where that cannot serve, the nearest before it that can.
+
+    A version can serve if it passed the gate, its rows are as published, and the files of its models are there.
 
     Raises:
         InputError: the alias was moved to a fleet that was pruned.
     """
+    named = mlflow.aliased(CHAMPION)
+    if named is None:
+        return Standing(None)
+    problems: list[str] = []
+    for tags in _in_turn(mlflow, named):
+        found = published_fleet(lake, tags)
+        if isinstance(found, Champion):
+            return Standing(found, tuple(problems))
+        problems.append(found)
+    return Standing(None, tuple(problems))
+
+
+def published_champion(lake: Lake, mlflow: Mlflow, alias: str = CHAMPION) -> Champion | None:
+    """The fleet that serves; None before the first promotion. With another alias: the fleet that this one names.
+
+    Raises:
+        InputError: the alias was moved to a fleet that was pruned.
+    """
+    if alias == CHAMPION:
+        return standing(lake, mlflow).champion
     tags = mlflow.aliased(alias)
-    if tags is None or not lake.table(CHAMPIONS).exists():
+    found = published_fleet(lake, tags, never_served=True) if tags else None
+    return found if isinstance(found, Champion) else None
+
+
+def whole_champion(lake: Lake, mlflow: Mlflow) -> Champion | None:
+    """As `published_champion`, with every model of it read and compared with its digest: what is corrupt falls out."""
+    champion = published_champion(lake, mlflow)
+    while champion is not None and set_aside_corrupt(lake, champion.listing, trainings(lake)):
+        champion = published_champion(lake, mlflow)
+    return champion
+
+
+def published_fleet(lake: Lake, tags: Mapping[str, str], *, never_served: bool = False) -> Champion | str:
+    """The fleet of a registered version, or why it cannot serve. `never_served`: it may be one that waits for approval.
+
+    Raises:
+        InputError: it was pruned.
+    """
+    name = f"version {tags['version']}"
+    if PUBLISHED not in tags:
+        return f"{name} was not registered by this fleet"
+    if tags.get(STATUS) in NEVER_SERVED and not never_served:
+        return f"{name} is {tags[STATUS]}: it was never approved"
+    rows = published_rows(lake, tags[PUBLISHED])
+    if rows is None or not len(rows):
+        refuse_pruned(lake, CHAMPIONS, tags[PUBLISHED], f"champion {tags['version']}")
+        return f"{name} has lost its rows: the file of {PUBLISHED}={tags[PUBLISHED]} is not there or cannot be read"
+    if tags.get(LISTING_DIGEST, (now := listing_digest(rows))) != now:
+        return f"{name} has other rows than were published"
+    if lost := missing_files(lake, rows, trainings(lake)):
+        return f"{name} has lost {len(lost):,} files of models, such as {lost[0]}"
+    return Champion(int(tags["version"]), tags, rows)
+
+
+def listing_digest(listing: pa.Table) -> str:
+    """Digest (24 hexadecimal digits) of a fleet's rows, whatever their order and that of the columns."""
+    import pyarrow.parquet as pq
+
+    ordered = listing.select(sorted(listing.column_names)).sort_by("segment").combine_chunks()
+    sink = pa.BufferOutputStream()
+    pq.write_table(ordered.replace_schema_metadata(), sink)
+    return hashlib.blake2b(sink.getvalue(), digest_size=12).hexdigest()
+
+
+def published_rows(lake: Lake, published: str) -> pa.Table | None:
+    """The rows that were published under a name; None where a file of them is lost. Empty: there never were any."""
+    try:
+        rows = lake.table(CHAMPIONS).arrow(where=[(PUBLISHED, "=", published)])
+    except (OSError, pa.ArrowException):  # no table yet, or a file of it was lost
         return None
-    rows = lake.table(CHAMPIONS).arrow(where=[("published", "=", tags["published"])])
-    if not len(rows):
-        refuse_pruned(lake, CHAMPIONS, tags["published"], f"{alias} {tags['version']}")
-    return Champion(int(tags["version"]), tags, rows.drop_columns(["published"]))
+    return rows.drop_columns([PUBLISHED])
+
+
+def _in_turn(mlflow: Mlflow, named: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """The version that the alias names, and those before it, newest first."""
+    by_number = None
+    seen: set[str] = set()
+    tags: Mapping[str, str] | None = named
+    while tags is not None and tags["version"] not in seen:
+        yield tags
+        seen.add(tags["version"])
+        by_number = by_number or {each["version"]: each for each in mlflow.versions()}
+        before = tags.get(REPLACES) if PUBLISHED in tags else None
+        # an alias that was moved by hand says nothing of what served before
+        tags = by_number.get(before or mlflow.model_tags().get(CHAMPION, ""))
 
 
 def recipes_of(lake: Lake, champion: Champion) -> list[Recipe]:

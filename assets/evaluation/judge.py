@@ -21,7 +21,7 @@ from assets.models.line import FAILED, SKIPPED
 from assets.models.predictions import Candidate, ModelGroup
 from assets.models.segment import CutOffs
 from assets.models.spread import Say, spread
-from assets.models.store import LISTING, TRAINING, UNKNOWN, Training, listing_of, shared_listing, trainings
+from assets.models.store import LISTING, TRAINING, UNKNOWN, Training, as_listing, listing_of, shared_listing, trainings
 from assets.raw.parse import KEY, PERIOD
 from assets.raw.recipe import Recipe
 from resources.files import write_parquet
@@ -67,7 +67,8 @@ def evaluate(
 ) -> tuple[Evaluation, bool]:
     """Commits the comparison of a training with the champion and the baseline; gives it and whether it is new."""
     last = latest_evaluation(lake)
-    digest = version_of(training.id, features.digest, training.recipe.metric, CODE_VERSION)
+    mended = training.record.get("mended", 0)
+    digest = version_of(training.id, mended, features.digest, training.recipe.metric, CODE_VERSION)
     if last and last.digest == digest and _still_holds(last, champion):
         return last, False
     challenger = challenger_listing(lake, features, training, champion)
@@ -95,7 +96,7 @@ def challenger_listing(lake: Lake, features: FeatureSet, training: Training, cha
     known = lake.table(SEGMENTS).arrow(columns=[KEY, "fleet_bucket"], version=features.record["segments_version"])
     parts = [fresh]
     if champion is not None and not training.covers_all and answers(lake, champion, training.recipe):
-        older = champion.listing.select(LISTING.names).cast(LISTING)
+        older = as_listing(champion.listing)
         older = older.filter(pc.is_in(older["segment"], known[KEY].combine_chunks()))
         parts.append(older.filter(pc.invert(pc.is_in(older["segment"], fresh["segment"].combine_chunks()))))
     listed = pa.concat_tables(parts)

@@ -12,7 +12,7 @@ from dagster import (
     asset,
 )
 
-from assets.evaluation.incumbent import CHAMPIONS, published_champion
+from assets.evaluation.incumbent import CHAMPIONS, whole_champion
 from assets.features.publish import FeatureSet, current_features
 from assets.forecasts.publish import CODE_VERSION, FORECASTS, Forecasts, publish_forecasts
 from assets.forecasts.summary import forecast_plot, least_certain
@@ -39,7 +39,7 @@ def forecasts_asset(settings: Settings) -> AssetsDefinition:
     )
     def forecasts(context: AssetExecutionContext, lake: Lake, spark: Spark, mlflow: Mlflow) -> MaterializeResult:
         with mistakes_explained():
-            features, champion = current_features(lake), published_champion(lake, mlflow)
+            features, champion = current_features(lake), whole_champion(lake, mlflow)
             published = publish_forecasts(lake, spark, settings, features, champion, context.log.info)
         record = published.record
         context.log.info(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from assets.models.bucket import Bucket, categorical_positions, read_bucket
 from assets.models.fit import boosted, predict, transformed
 from assets.models.isolation import Lost, isolated
-from assets.models.packing import packed, unpacked
+from assets.models.packing import model_digest, packed, unpacked
 from assets.models.shard import BOOSTERS
 from assets.raw.parse import KEY
 from assets.raw.recipe import Recipe
@@ -40,7 +40,7 @@ TIME_LIMIT = 6 * 3600.0
 FOLD, JUDGED, SERVED = "fold", "judged", "served"
 # parameters of an objective, not of its trees: right for one segment, right for all
 OF_OBJECTIVE = ("alpha", "fair_c", "poisson_max_delta_step", "tweedie_variance_power", "max_delta_step")
-FACTS = pa.schema([("rows", pa.int64()), ("seconds", pa.float64())])
+FACTS = pa.schema([("rows", pa.int64()), ("seconds", pa.float64()), ("digest", pa.string())])
 FLEET = pa.schema(
     [
         *FACTS,
@@ -80,10 +80,16 @@ def train_fleet_model(task: FleetTask, recipe: Recipe, cut_offs: CutOffs, thread
     x = np.vstack([np.hstack([part[0], _codes(part[3], categories)]) for part in parts])
     y, periods = np.concatenate([part[1] for part in parts]), np.concatenate([part[2] for part in parts])
     models = _fits_in_a_child(x, y, periods, recipe, cut_offs, threads)
-    row = {"categories": json.dumps(categories), "rows": len(y), "seconds": time.perf_counter() - started, **models}
+    row: dict[str, Any] = {"categories": json.dumps(categories), "rows": len(y), **models}
+    row |= {"digest": _digest(row), "seconds": time.perf_counter() - started}
     with whole_file(f"{task.lake}/{fleet_file(task.name)}") as sink:
         pq.write_table(pa.Table.from_pylist([row], FLEET), sink, compression="none")
-    yield {"rows": row["rows"], "seconds": row["seconds"]}
+    yield {name: row[name] for name in FACTS.names}
+
+
+def _digest(row: Mapping[str, Any]) -> str | None:
+    """Digest of a fleet-wide model's categories and fits."""
+    return model_digest(b"\0".join([row["categories"].encode(), *(row[fit] or b"" for fit in (FOLD, JUDGED, SERVED))]))
 
 
 def _fits_in_a_child(
@@ -182,14 +188,16 @@ def _codes(identity: pa.Table, categories: dict[str, list[str]]) -> Floats:
 
 
 def fleet_facts(lake: str, file: str) -> dict[str, Any] | None:
-    """Rows and seconds of a fleet-wide model; None where there is none."""
+    """Rows, seconds and digest of a fleet-wide model; None where there is none, or not as it was fitted."""
     import pyarrow.parquet as pq
 
     system, path = filesystem(f"{lake}/{file}")
-    if not system.get_file_info(path).is_file:
+    try:
+        with system.open_input_file(path) as stream:
+            row = pq.ParquetFile(stream).read().to_pylist()[0]
+    except (OSError, pa.ArrowException):
         return None
-    with system.open_input_file(path) as stream:
-        return pq.ParquetFile(stream).read(columns=FACTS.names).to_pylist()[0]
+    return {name: row[name] for name in FACTS.names} if row.get("digest") == _digest(row) else None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ _FIT = [
     ("host", pa.string()),
     ("worker", pa.int32()),
     ("threads", pa.int32()),
+    ("served_digest", pa.string()),
+    ("judged_digest", pa.string()),
 ]
 # beside the models in a shard: enough to know a segment again that need not be trained anew
 SHARD = pa.schema(

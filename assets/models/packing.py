@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import struct
 from typing import TYPE_CHECKING
@@ -26,6 +27,11 @@ def packed(booster: Booster) -> bytes:
     codec = pa.Codec(CODEC)
     first, second = (codec.compress(part, asbytes=True) for part in (trees, details))
     return SIZES.pack(len(trees), len(first), len(details)) + first + second
+
+
+def model_digest(model: bytes | None) -> str | None:
+    """Digest (16 hexadecimal digits) of a packed model, by which it is known to be the one that was fitted."""
+    return None if model is None else hashlib.blake2b(model, digest_size=8).hexdigest()
 
 
 def unpacked(model: bytes) -> Booster:

@@ -17,7 +17,7 @@ from assets.models.bucket import SegmentRows
 from assets.models.error_sums import error_sums
 from assets.models.fit import fit, predict
 from assets.models.line import FAILED, TRAINED
-from assets.models.packing import packed
+from assets.models.packing import model_digest, packed
 from assets.raw.recipe import Recipe
 
 Floats = NDArray[np.float64]
@@ -65,8 +65,9 @@ def _fits(rows: SegmentRows, recipe: Recipe, cut_offs: CutOffs, categorical: lis
     served = fit(*rows.through(cut_offs.last), recipe.model, categorical, threads)
     fold = _fold_errors(rows, recipe, cut_offs, categorical, threads)
     models = {"served": packed(served), "judged": packed(judged)}
-    size = sum(map(len, models.values()))
-    return {"trees": served.num_trees(), "fits": FITS if fold else FITS - 1, "bytes": size, **models, **fold}
+    facts: dict[str, Any] = {f"{name}_digest": model_digest(model) for name, model in models.items()}
+    facts |= {"trees": served.num_trees(), "bytes": sum(map(len, models.values()))}
+    return {"fits": FITS if fold else FITS - 1, **facts, **models, **fold}
 
 
 def _fold_errors(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,15 +17,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.models.line import FIT_COLUMNS, SHARD
-from assets.models.packing import unpacked
-from resources.files import filesystem, whole_file
+from assets.models.packing import model_digest, unpacked
+from resources.files import filesystem, read_file, whole_file
 
 if TYPE_CHECKING:
     from lightgbm import Booster
 
 BOOSTERS = "boosters"
+FITS = ("served", "judged")
 SEGMENTS_A_SHARD, SECONDS_A_SHARD = 64, 5.0
 GENERATIONS = 4
+
+
+class CorruptModelError(Exception):
+    """A shard holds another model than the one that was fitted, or cannot be read."""
 
 
 class ShardWriter:
@@ -69,6 +74,7 @@ def known_fits(lake: str, bucket: int, wanted: AbstractSet[str], segments: int) 
     """What the bucket's shards hold of some fingerprints: columns of `FIT_COLUMNS` and the shard.
 
     The newest shards are read first, until all are found or four generations of the bucket's `segments` were looked at.
+    A model whose bytes are not those that were fitted is not known.
     """
     import pyarrow.fs as pafs
     import pyarrow.parquet as pq
@@ -80,45 +86,69 @@ def known_fits(lake: str, bucket: int, wanted: AbstractSet[str], segments: int) 
     seen = 0
     while names and len(found) < len(wanted) and seen < GENERATIONS * segments:
         name = names.pop()
-        with system.open_input_file(f"{root}/{name}") as stream:
-            rows = pq.ParquetFile(stream).read(columns=["fingerprint", *FIT_COLUMNS]).to_pylist()
+        shard = f"{BOOSTERS}/{bucket:05d}/{name}"
+        try:
+            with system.open_input_file(f"{root}/{name}") as stream:
+                rows = pq.ParquetFile(stream).read(columns=["segment", "fingerprint", *FIT_COLUMNS]).to_pylist()
+            fresh = [row for row in rows if row["fingerprint"] in wanted and row["fingerprint"] not in found]
+            whole = _whole_segments(lake, shard, pa.Table.from_pylist(fresh)) if fresh else frozenset()
+        except (OSError, pa.ArrowException):
+            continue
         seen += len(rows)
-        shard = {"shard": f"{BOOSTERS}/{bucket:05d}/{name}"}
-        fresh = (row for row in rows if row["fingerprint"] in wanted and row["fingerprint"] not in found)
-        found |= {row.pop("fingerprint"): row | shard for row in fresh}
+        found |= {row["fingerprint"]: row | {"shard": shard} for row in fresh if row["segment"] in whole}
     return found
+
+
+def _whole_segments(lake: str, shard: str, listed: pa.Table) -> frozenset[str]:
+    """Those of some listed segments whose models, in a shard, are byte for byte as they were fitted."""
+    columns = ["segment", *(f"{fit}_digest" for fit in FITS)]
+    there = model_digests(read_file(f"{lake}/{shard}") or b"").select(columns)
+    same = listed.select(columns).cast(there.schema).join(there, columns, join_type="inner")
+    return frozenset(same["segment"].to_pylist())
+
+
+def model_digests(shard: bytes) -> pa.Table:
+    """Of each segment in a shard the digests of its models as they are now (`segment`, `served_digest` ...).
+
+    Raises:
+        OSError, pa.ArrowException: these bytes are no shard.
+    """
+    import pyarrow.parquet as pq
+
+    found: dict[str, list[str | None]] = {"segment": [], **{f"{fit}_digest": [] for fit in FITS}}
+    for batch in pq.ParquetFile(pa.BufferReader(shard)).iter_batches(batch_size=64, columns=["segment", *FITS]):
+        found["segment"] += batch["segment"].to_pylist()
+        for fit in FITS:
+            found[f"{fit}_digest"] += map(model_digest, batch[fit].to_pylist())
+    return pa.table(found, schema=pa.schema([(name, pa.string()) for name in found]))
 
 
 def boosters(lake: str, rows: pa.Table, column: str) -> Iterator[tuple[str, Booster]]:
     """Segments and their boosters, of listed rows (`segment`, `shard`); `column` is `served` or `judged`.
 
     Each shard is read once, a row group in memory at a time.
+
+    Raises:
+        CorruptModelError: a model is not the one whose digest is listed.
     """
     import pyarrow.parquet as pq
 
-    with_model = rows.filter(pc.is_valid(rows["shard"]))
-    grouped = with_model.group_by("shard").aggregate([("segment", "list")])
-    for shard, segments in zip(grouped["shard"].to_pylist(), grouped["segment_list"].to_pylist(), strict=True):
-        wanted = frozenset(segments)
+    with_model = rows.filter(pc.is_valid(rows["shard"])).select(["shard", "segment", f"{column}_digest"])
+    for shard in pc.unique(with_model["shard"]).to_pylist():
+        own = with_model.filter(pc.equal(with_model["shard"], shard))
+        wanted = dict(zip(own["segment"].to_pylist(), own[f"{column}_digest"].to_pylist(), strict=True))
         system, path = filesystem(f"{lake}/{shard}")
         with system.open_input_file(path) as stream:
             for batch in pq.ParquetFile(stream).iter_batches(batch_size=64, columns=["segment", column]):
-                yield from _wanted_boosters(batch, wanted)
+                yield from _wanted_boosters(batch, wanted, shard)
 
 
-def _wanted_boosters(batch: pa.RecordBatch, wanted: frozenset[str]) -> Iterator[tuple[str, Booster]]:
+def _wanted_boosters(
+    batch: pa.RecordBatch, wanted: Mapping[str, str | None], shard: str
+) -> Iterator[tuple[str, Booster]]:
     keys, models = batch.columns
     for key, model in zip(keys.to_pylist(), models.to_pylist(), strict=True):
         if key in wanted:
+            if wanted[key] not in (None, model_digest(model)):
+                raise CorruptModelError(f"the model of {key!r} in {shard} is not the one that was fitted")
             yield key, unpacked(model)
-
-
-def missing_shards(lake: str, shards: Iterable[str]) -> list[str]:
-    """Those of some shards (relative to the lake) that are not there."""
-    names: Sequence[str] = sorted(shards)
-    lost = []
-    for name in names:
-        system, path = filesystem(f"{lake}/{name}")
-        if not system.get_file_info(path).is_file:
-            lost.append(name)
-    return lost

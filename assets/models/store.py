@@ -19,7 +19,7 @@ MODELS, TRAINING, PRUNED = "models", "training", "pruned"
 UNKNOWN = "unknown"  # what the records of older trainings do not say
 LISTING = LINE.append(pa.field(TRAINING, pa.string()))
 # what a worker must know of its bucket's segments to predict: who serves, and where the model lies
-PLACES = ["segment", "bucket", "chosen", TRAINING, "shard"]
+PLACES = ["segment", "bucket", "chosen", TRAINING, "shard", "served_digest", "judged_digest"]
 ROWS_A_GROUP = 1_000
 
 
@@ -71,8 +71,15 @@ def latest_training(lake: Lake) -> Training | None:
 
 def listing_of(lake: Lake, training: Training) -> pa.Table:
     """A row (see `LISTING`) for each segment of a training, by bucket and segment; `shard` is relative to the lake."""
-    rows = lake.table(MODELS).arrow(columns=LISTING.names, where=[(TRAINING, "=", training.id)])
-    return rows.select(LISTING.names).cast(LISTING)
+    return as_listing(lake.table(MODELS).arrow(where=[(TRAINING, "=", training.id)]))
+
+
+def as_listing(rows: pa.Table) -> pa.Table:
+    """Rows with the columns of `LISTING`; null is what older ones do not have."""
+    columns = [
+        rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(len(rows), f.type) for f in LISTING
+    ]
+    return pa.Table.from_arrays(columns, schema=LISTING)
 
 
 def shards_of(lake: Lake, identities: Iterable[str]) -> set[str]:
@@ -93,7 +100,7 @@ def write_lines(staging: Staging, identity: str, lines: pa.Table) -> None:
 def shared_listing(lake: Lake, listing: pa.Table) -> Iterator[str]:
     """A file with the `PLACES` of a listing, by bucket, for workers to read; gone when the `with` block ends."""
     uri = lake.path(f"shared/{uuid.uuid4().hex}.parquet")
-    rows = listing.select(PLACES).sort_by([("bucket", "ascending"), ("segment", "ascending")])
+    rows = as_listing(listing).select(PLACES).sort_by([("bucket", "ascending"), ("segment", "ascending")])
     try:
         write_parquet(rows, uri, row_group_size=ROWS_A_GROUP)
         yield uri

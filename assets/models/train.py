@@ -18,8 +18,18 @@ from assets.models.fleet_model import FACTS, fleet_facts, fleet_file, train_flee
 from assets.models.line import LINE, TRAINED
 from assets.models.segment import CutOffs
 from assets.models.spread import Say, spread
-from assets.models.store import MODELS, TRAINING, UNKNOWN, Training, latest_training, trainings, write_lines
+from assets.models.store import (
+    MODELS,
+    TRAINING,
+    UNKNOWN,
+    Training,
+    latest_training,
+    listing_of,
+    trainings,
+    write_lines,
+)
 from assets.models.tasks import fleet_task, training_tasks
+from assets.models.wholeness import missing_files, set_aside_corrupt
 from assets.models.worker import Plan, train_bucket
 from assets.raw.recipe import Recipe
 from resources.lake import Lake
@@ -48,14 +58,16 @@ def train_fleet(
 
     `configuration` is the digest of the settings in force, for the record.
 
-    A training of all segments that was committed before for the same rows, recipe and code is not repeated, and no
-    segment is fitted again whose rows, parameters and code are those of a model in the lake, unless `anew`.
+    A training of all segments that was committed before for the same rows, recipe and code is not repeated, unless
+    models of it were lost: these are fitted again, and it is committed anew (`mended`). No segment is fitted again
+    whose rows, parameters and code are those of a model in the lake, unless `anew`.
 
     Raises:
         InputError: a named segment does not exist.
     """
     digest = version_of(features.digest, recipe.digest, CODE_VERSION)
-    if segments is None and not anew and (known := _known_training(lake, digest)):
+    known = _known_training(lake, digest) if segments is None and not anew else None
+    if known and _is_whole(lake, known, say):
         _make_latest(lake, known)
         return known, False
     tasks, clock = training_tasks(lake, features, segments, spark.threads()), _Clock()
@@ -72,9 +84,10 @@ def train_fleet(
         "fleet_model": fleet,
         "serves_unproven": serves_unproven(lines, recipe.metric),
         "configuration_digest": configuration,
+        "mended": (known.record.get("mended", 0) + 1) if known else 0,
         "seconds": clock.seconds,
     }
-    _commit(lake, identity, record, lines)
+    _commit(lake, identity, record, lines, instead=known)
     return Training(identity, record), True
 
 
@@ -92,6 +105,15 @@ class _Clock:
 
 def _known_training(lake: Lake, digest: str) -> Training | None:
     return next((t for t in trainings(lake).values() if t.covers_all and t.record["digest"] == digest), None)
+
+
+def _is_whole(lake: Lake, known: Training, say: Say | None) -> bool:
+    listing, mine = listing_of(lake, known), {known.id: known}
+    corrupt = set_aside_corrupt(lake, listing, mine)
+    lost = missing_files(lake, listing, mine)
+    if lost and say:
+        say(f"{len(lost):,} files of models are lost or corrupt, such as {lost[0]}: what lay in them is fitted again")
+    return not lost and not corrupt
 
 
 def _make_latest(lake: Lake, known: Training) -> None:
@@ -184,9 +206,11 @@ def _record(
     }
 
 
-def _commit(lake: Lake, identity: str, record: dict[str, Any], lines: pa.Table) -> None:
-    table = lake.table(MODELS)
+def _commit(
+    lake: Lake, identity: str, record: dict[str, Any], lines: pa.Table, instead: Training | None = None
+) -> None:
+    table, replacing = lake.table(MODELS), [identity] if instead else None
     with table.staging() as staging:
         write_lines(staging, identity, lines)
         schema = LINE.append(pa.field(TRAINING, pa.string()))
-        table.commit(staging, schema, record, mode="append", partition_by=[TRAINING])
+        table.commit(staging, schema, record, mode="append", partition_by=[TRAINING], replacing=replacing)

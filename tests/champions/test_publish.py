@@ -8,18 +8,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 
 from assets.champions import registry
-from assets.champions.gate import decide
-from assets.champions.registry import publish_champion
-from assets.evaluation.incumbent import CHAMPIONS, Champion, published_champion
-from assets.evaluation.judge import Evaluation, evaluate
+from assets.champions.gate import Decision
+from assets.champions.promotion import PROMOTED, REFUSED, UNCHANGED, Outcome, promote
+from assets.evaluation.incumbent import CHAMPIONS, Champion, listing_digest, published_champion
+from assets.evaluation.judge import EVALUATION, Evaluation, evaluate
 from assets.models.train import train_fleet
-from resources.lake import Table
 from resources.mlflow import Mlflow
+from resources.settings import Promotion
+from tests.champions.killed import MUTATIONS, dying_at
 from tests.cycle import give_store
 from tests.lakes import GOOD, Trained
+
+YES = Decision(True, ("it is not worse",))
+NO = Decision(False, ("it is worse",))
 
 
 @pytest.fixture
@@ -51,8 +54,17 @@ def judged(made: Trained, rounds: int) -> Evaluation:
 
 
 def publish(made: Trained, mlflow: Mlflow, rounds: int = 30) -> Champion:
-    evaluation = judged(made, rounds)
-    return publish_champion(made.home.lake, mlflow, evaluation, decide(evaluation.record, 0.05))
+    """The champion that came of a recipe with so many trees, whatever the gate would say."""
+    outcome = promote(made.home.lake, mlflow, Promotion(), judged(made, rounds), YES)
+    assert outcome.what == PROMOTED
+    assert outcome.serving is not None
+    return outcome.serving
+
+
+def serving(made: Trained, mlflow: Mlflow) -> Champion:
+    found = published_champion(made.home.lake, mlflow)
+    assert found is not None
+    return found
 
 
 def test_before_the_first_promotion_nobody_serves(own: Trained, mlflow: Mlflow) -> None:
@@ -61,13 +73,12 @@ def test_before_the_first_promotion_nobody_serves(own: Trained, mlflow: Mlflow) 
 
 
 def test_what_was_published_is_what_serves(own: Trained, mlflow: Mlflow) -> None:
-    published = publish(own, mlflow)
-    found = published_champion(own.home.lake, mlflow)
-    assert found is not None
+    published, found = publish(own, mlflow), serving(own, mlflow)
     assert found.version == published.version == 1
-    assert found.listing.sort_by("segment").equals(published.listing.sort_by("segment"))
+    assert listing_digest(found.listing) == listing_digest(published.listing) == found.tags["published"]
     assert found.trainings == [own.training.id]
     assert set(GOOD) < set(found.listing["segment"].to_pylist())
+    assert set(found.listing["outcome"].to_pylist()) == {"promoted"}
 
 
 def test_the_version_leads_to_run_snapshot_and_recipe(own: Trained, mlflow: Mlflow) -> None:
@@ -79,61 +90,82 @@ def test_the_version_leads_to_run_snapshot_and_recipe(own: Trained, mlflow: Mlfl
     assert version.tags["recipe_digest"] == own.recipe.digest
     assert version.tags["trained_through"] == "2024-02-29T00:00:00"
     assert mlflow.client().get_run(version.run_id).data.tags["dagster_run_id"] == "run-1"
-    assert "not worse" in version.description
-    assert [a.path for a in mlflow.client().list_artifacts(version.run_id, "champion")] == ["champion/champion.json"]
+    for said in (
+        "7 segments promoted",
+        "wape none before",
+        "it is not worse",
+        version.tags["raw_digest"],
+        version.run_id,
+    ):
+        assert said in version.description
+    folder = f"champion/{version.tags['published']}"
+    logged = [artifact.path for artifact in mlflow.client().list_artifacts(version.run_id, folder)]
+    assert f"{folder}/champion.json" in logged
 
 
 def test_a_second_one_moves_the_alias_and_keeps_the_first(own: Trained, mlflow: Mlflow) -> None:
     first, second = publish(own, mlflow, 30), publish(own, mlflow, 10)
-    found = published_champion(own.home.lake, mlflow)
-    assert found is not None
+    found = serving(own, mlflow)
     assert (first.version, second.version, found.version) == (1, 2, 2)
+    assert found.tags["replaces"] == "1"
     assert found.trainings == second.trainings != first.trainings
-    assert len(found.listing) == len(second.listing)
+    assert mlflow.aliased("previous") == mlflow.version("1")
     mlflow.client().set_registered_model_alias("tiny", "champion", "1")
-    back = published_champion(own.home.lake, mlflow)
-    assert back is not None
-    assert back.listing.sort_by("segment").equals(first.listing.sort_by("segment"))
+    assert listing_digest(serving(own, mlflow).listing) == listing_digest(first.listing)
 
 
-STEPS: dict[str, tuple[Any, str]] = {
-    "rows": (registry, "_commit_rows"),
-    "commit": (Table, "commit"),
-    "register": (registry, "_register"),
-    "model": (MlflowClient, "create_registered_model"),
-    "version": (MlflowClient, "create_model_version"),
-    "alias": (MlflowClient, "set_registered_model_alias"),
-}
-
-
-@pytest.mark.parametrize("step", list(STEPS))
-def test_a_crash_before_any_step_leaves_the_old_champion_serving(
-    own: Trained, mlflow: Mlflow, step: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_refused_is_not_registered(own: Trained, mlflow: Mlflow) -> None:
     first = publish(own, mlflow)
+    outcome = promote(own.home.lake, mlflow, Promotion(), judged(own, 10), NO)
+    assert (outcome.what, outcome.reasons) == (REFUSED, NO.reasons)
+    assert serving(own, mlflow).version == first.version
+    assert len(mlflow.versions()) == 1
+
+
+def test_the_same_evaluation_twice_is_one_version(own: Trained, mlflow: Mlflow) -> None:
     evaluation = judged(own, 10)
+    outcomes = [promote(own.home.lake, mlflow, Promotion(), evaluation, YES).what for _ in range(2)]
+    assert outcomes == [PROMOTED, UNCHANGED]
+    assert len(mlflow.versions()) == 1
 
-    def crash(*_: object, **__: object) -> None:
-        raise RuntimeError(f"died before {step}")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(*STEPS[step], crash)
-        with pytest.raises(RuntimeError, match=step):
-            publish_champion(own.home.lake, mlflow, evaluation, decide(evaluation.record, 0.05))
-    serving = published_champion(own.home.lake, mlflow)
-    assert serving is not None
-    assert serving.version == first.version
-    assert serving.listing.sort_by("segment").equals(first.listing.sort_by("segment"))
-    publish_champion(own.home.lake, mlflow, evaluation, decide(evaluation.record, 0.05))
-    after = published_champion(own.home.lake, mlflow)
-    assert after is not None
-    assert after.tags["evaluation"] == evaluation.digest
-    assert len(after.listing) == len(set(after.listing["segment"].to_pylist())) == 7
+def attempt(made: Trained, mlflow: Mlflow, evaluation: Evaluation) -> Outcome:
+    return promote(made.home.lake, mlflow, Promotion(), evaluation, YES)
+
+
+def test_a_crash_at_any_step_leaves_the_old_champion_or_the_new(
+    own: Trained, mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One promotion after another, each dying a write later than the one before, until one lives."""
+    first, evaluation, steps = publish(own, mlflow), judged(own, 10), 0
+    moved: list[bool] = []
+    while True:
+        steps += 1
+        with monkeypatch.context() as patched:
+            died = dying_at(patched, steps)
+            outcome = died(lambda: attempt(own, mlflow, evaluation))
+        found = serving(own, mlflow)
+        moved.append(found.version != first.version)
+        wanted = evaluation.digest if moved[-1] else first.tags["evaluation"]
+        assert found.tags["evaluation"] == wanted
+        assert len(found.listing) == len(set(found.listing["segment"].to_pylist())) == 7
+        if outcome is not None:
+            break
+    assert moved == sorted(moved), "once it serves, it serves"
+    assert not moved[0]
+    assert steps > len(MUTATIONS)
+    assert {tags["version"] for tags in mlflow.versions()} == {"1", "2"}, "a version that was made is used again"
+    attempt(own, mlflow, evaluation)
+    previous = mlflow.aliased("previous")
+    assert previous is not None
+    assert previous["version"] == "1"
 
 
 def test_a_crash_before_the_first_alias_leaves_nobody_serving(
     own: Trained, mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from mlflow import MlflowClient
+
     def crash(*_: object) -> None:
         raise RuntimeError("died")
 
@@ -142,3 +174,17 @@ def test_a_crash_before_the_first_alias_leaves_nobody_serving(
         publish(own, mlflow)
     assert own.home.lake.table(CHAMPIONS).exists()
     assert published_champion(own.home.lake, mlflow) is None
+
+
+def test_rows_are_committed_once_however_often_it_died(
+    own: Trained, mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation = judged(own, 10)
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "_create_version", lambda *_: (_ for _ in ()).throw(RuntimeError("died")))
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                attempt(own, mlflow, evaluation)
+    attempt(own, mlflow, evaluation)
+    rows = own.home.lake.table(CHAMPIONS).arrow()
+    assert len(rows) == len(own.home.lake.table(EVALUATION).arrow())

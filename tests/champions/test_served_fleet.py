@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from mlflow.exceptions import MlflowException
 
 from assets.champions.served_fleet import Published, ServedFleet
 from assets.champions.serving.answer import answered
+from assets.champions.serving.refusal import LostModelsError, NotServableError
 from assets.features.publish import current_features, publish_features
 from assets.forecasts.brought import score_brought
 from assets.raw.ingest import ingest
@@ -214,11 +217,33 @@ def test_a_lost_or_corrupt_model_is_no_answer_and_is_named(own_served: Served) -
         file.unlink(missing_ok=True)
         if content is not None:
             file.write_bytes(content)
-        with pytest.raises(Exception, match="file of models") as lost:
+        with pytest.raises(LostModelsError, match="file of models") as lost:
             answered(of_lake(own_served).view(), 1, asked[ASKED])
-        assert type(lost.value).__name__ == "LostModelsError"
         assert row["shard"] in str(lost.value)
         assert repr(key) in str(lost.value)
+
+
+def test_another_segments_model_never_answers(own_served: Served) -> None:
+    """Shards whose models lie a row further: each is whole and can be read, and is not the segment's."""
+    asked = own_served.forecasts[own_served.forecasts["model"] == "segment"]
+    for shard in own_served.champion.listing["shard"].drop_null().unique().to_pylist():
+        rows = pq.read_table(own_served.lake.path(shard))
+        served_by = rows["served"].to_pylist()
+        moved = pa.array([*served_by[1:], served_by[0][:-1] + b"x"], pa.binary())
+        at = rows.schema.get_field_index("served")
+        pq.write_table(rows.set_column(at, rows.schema.field(at), moved), own_served.lake.path(shard))
+    with pytest.raises(LostModelsError) as lost:
+        answered(of_lake(own_served).view(), 1, asked[ASKED])
+    assert str(lost.value).count("is not the one that was fitted") == asked[KEY].drop_duplicates().shape[0]
+
+
+def test_a_lost_fleet_wide_model_is_no_answer(own_served: Served) -> None:
+    asked = own_served.forecasts[own_served.forecasts["model"] == "fleet"].head(2)
+    file = own_served.made.training.fleet_file
+    assert file is not None
+    Path(own_served.lake.path(file)).unlink()
+    with pytest.raises(LostModelsError, match=file):
+        answered(of_lake(own_served).view(), 1, asked[ASKED])
 
 
 def test_the_cache_is_bounded_and_holds_what_was_asked_last(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +279,7 @@ def test_new_features_are_followed_and_an_old_recipe_is_worked_out_again(
     pd.testing.assert_frame_equal(after, before)
     home.configure(**{**keys, "features": {**keys["features"], "known_ahead": ["price", "weather"]}})
     publish_features(home.lake, home.spark, home.settings)
-    with pytest.raises(Exception, match="'open', which the committed features do not have any more"):
+    with pytest.raises(NotServableError, match="'open', which the committed features do not have any more"):
         answered(fleet.view(), 1, own_served.forecasts[ASKED])
 
 
@@ -279,6 +304,26 @@ def test_a_version_whose_fleet_is_gone_is_not_served(served: Served) -> None:
         ServedFleet(Published(served.lake.root, "another", tags["training"]))
     with pytest.raises(InputError, match="is this the lake"):
         ServedFleet(Published(served.lake.root + "/nowhere", tags["published"], tags["training"]))
+
+
+def test_a_version_that_was_never_approved_is_not_served(served: Served) -> None:
+    mlflow, version = served.home.mlflow, str(served.champion.version)
+    before = mlflow.version(version)
+    assert before is not None
+    client = mlflow.client()
+    client.set_model_version_tag("tiny", version, "status", "pending")
+    try:
+        with pytest.raises(MlflowException, match="is pending: it was never approved"):
+            champion_model(served)
+    finally:
+        client.set_model_version_tag("tiny", version, "status", before["status"])
+    champion_model(served)
+
+
+def test_rows_that_are_not_those_published_are_not_served(served: Served) -> None:
+    tags = served.champion.tags
+    with pytest.raises(InputError, match="has other rows than were published"):
+        ServedFleet(Published(served.lake.root, tags["published"], tags["training"], "0" * 24))
 
 
 def test_a_registered_version_is_small_and_nothing_in_it_is_pickled(served: Served) -> None:

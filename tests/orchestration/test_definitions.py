@@ -46,7 +46,7 @@ CHECKS = {
     "quarantine": {"share_refused"},
     "segment_models": {"segments_accounted_for", "few_failures", "models_load"},
     "evaluation": {"segments_accounted_for", "comparison_clean", "challenger_against_baseline"},
-    "champions": {"gate", "segments_accounted_for"},
+    "champions": {"gate", "segments_accounted_for", "champion_whole", "alias_as_published"},
     "forecasts": {"complete", "finite", "schema", "known_ahead_given"},
 }
 

@@ -13,7 +13,7 @@ import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 
 from assets.champions.gate import Decision
-from assets.champions.registry import publish_champion
+from assets.champions.promotion import promote
 from assets.evaluation.incumbent import CHAMPIONS, published_champion
 from assets.evaluation.judge import evaluate
 from assets.features.publish import FEATURES, QUARANTINE, SEGMENTS
@@ -51,7 +51,7 @@ def week(home: House, mlflow: Mlflow, days: int, segments: list[str] | None) -> 
     home.bring(table(days))
     made, serving = train(home, segments), published_champion(home.lake, mlflow)
     judged, _ = evaluate(home.lake, home.spark, home.settings, made.features, made.training, serving)
-    champion = publish_champion(home.lake, mlflow, judged, Decision(True, ("as asked",)))
+    champion = promote(home.lake, mlflow, home.settings.promotion, judged, Decision(True, ("as asked",))).serving
     publish_forecasts(home.lake, home.spark, home.settings, made.features, champion)
 
 

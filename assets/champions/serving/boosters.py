@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import pyarrow as pa
 
 from assets.champions.serving.question import Floats
 from assets.champions.serving.refusal import LostModelsError
-from assets.models.packing import SIZES, unpacked
+from assets.models.packing import SIZES, model_digest, unpacked
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -47,14 +46,9 @@ def verified(model: bytes | None, digest: str | None, where: str) -> bytes:
     """
     if model is None:
         raise LostModelsError(f"{where} is not there")
-    if digest is not None and digest != digest_of(model):
+    if digest is not None and digest != model_digest(model):
         raise LostModelsError(f"{where} is not the one that was fitted")
     return model
-
-
-def digest_of(model: bytes) -> str:
-    """Digest (16 hexadecimal digits) of a packed model."""
-    return hashlib.blake2b(model, digest_size=8).hexdigest()
 
 
 def whole_booster(model: bytes | None, digest: str | None, where: str) -> Loaded:

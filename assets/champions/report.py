@@ -1,0 +1,120 @@
+"""What a week has changed, as people look at it: who was promoted, kept or pinned, why, and what it brings."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+
+from assets.champions.listing import KEPT, OUTCOME, OUTCOME_REASON, PINNED, PROMOTED, outcomes_of, with_outcomes
+from assets.evaluation.report import totals_plot
+from assets.presentation import BLUE, GREY, ORANGE, RED, new_figure, png
+from resources.lake import Lake
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+REPORT = "reports/champions.html"
+WORST = 50
+COLOURS = {PROMOTED: BLUE, KEPT: ORANGE, PINNED: GREY, "refused": RED}
+COLUMNS = ["segment", "outcome", "why", "serves", "before", "after", "change", "label sum", "rows"]
+
+
+def segment_changes(listing: pa.Table) -> pd.DataFrame:
+    """A row (see `COLUMNS`) a segment with holdout rows: WAPE before and after, most error added first.
+
+    Before: the incumbent's; after: that of who serves the segment now, which is the incumbent where it was kept or
+    pinned. Both are of the same holdout rows. `change` is in units of the label.
+    """
+    frame = with_outcomes(listing).to_pandas()
+    frame = frame[frame["count"].fillna(0) > 0].copy()
+    scale = frame["label_absolute"].where(frame["label_absolute"] > 0)
+    before = pd.to_numeric(frame["incumbent_absolute"])
+    stays = frame[OUTCOME].isin([KEPT, PINNED]) & before.notna()
+    after = pd.to_numeric(frame["served_absolute"]).where(~stays, before)
+    frame["before"], frame["after"], frame["change"] = before / scale, after / scale, after - before
+    named = {
+        OUTCOME: "outcome",
+        OUTCOME_REASON: "why",
+        "chosen": "serves",
+        "label_absolute": "label sum",
+        "count": "rows",
+    }
+    frame = frame.rename(columns=named)[COLUMNS]
+    return frame.sort_values(["change", "after"], ascending=False, ignore_index=True)
+
+
+def kept_segments(listing: pa.Table, count: int = WORST) -> pd.DataFrame:
+    """Segments that did not get their challenger, and why."""
+    frame = with_outcomes(listing).select(["segment", OUTCOME, OUTCOME_REASON]).to_pandas()
+    stays = frame[frame[OUTCOME].isin([KEPT, PINNED])].rename(columns={OUTCOME: "outcome", OUTCOME_REASON: "why"})
+    return stays.head(count)
+
+
+def changes_plot(changes: pd.DataFrame) -> Figure:
+    """Each segment's WAPE after, against before; below the line it became better."""
+    figure, axes = new_figure("Error by segment on the same holdout: before and after (WAPE)", 6.2, 5.2)
+    shown = changes.dropna(subset=["before", "after"])
+    top = float(shown[["before", "after"]].quantile(0.98).max()) if len(shown) else 1.0
+    top = top if top > 0 else 1.0
+    for outcome, colour in COLOURS.items():
+        part = shown[shown["outcome"] == outcome]
+        if len(part):
+            x, y = (part[name].astype(float).clip(upper=top) for name in ("before", "after"))
+            axes.scatter(x, y, s=10, alpha=0.55, color=colour, label=outcome)
+    axes.plot([0, top], [0, top], color="black", lw=0.8)
+    axes.set_xlabel("before")
+    axes.set_ylabel("after")
+    if len(shown):
+        axes.legend(frameon=False)
+    return figure
+
+
+def write_report(
+    lake: Lake,
+    name: str,
+    said: dict[str, Any],
+    listing: pa.Table | None,
+    record: dict[str, Any] | None,
+    versions: pd.DataFrame,
+) -> str:
+    """Writes the HTML page of what a run did with the champion into the lake, and gives its URI.
+
+    `said`: `outcome`, `reasons`, `version`, `by`, `run_id`. `listing`: the fleet that was decided on, if there is one.
+    """
+    from jinja2 import Environment
+
+    template = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    changes = segment_changes(listing) if listing is not None else pd.DataFrame(columns=COLUMNS)
+    counts = outcomes_of(listing) if listing is not None else {}
+    page = template.render(
+        name=name,
+        said=said,
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        record=record if listing is not None else None,
+        counts=counts,
+        kept=_records(kept_segments(listing)) if listing is not None else [],
+        worst=_records(changes.head(WORST)),
+        versions=_records(versions),
+        plots=_plots(changes, record) if listing is not None else [],
+    )
+    return lake.write_file(REPORT, page.encode())
+
+
+def page_of(lake: Lake) -> str:
+    """The HTML page that was written last."""
+    return (lake.read_file(REPORT) or b"").decode()
+
+
+def _plots(changes: pd.DataFrame, record: dict[str, Any] | None) -> list[str]:
+    plots = [png(totals_plot(record))] if record is not None else []
+    return [*plots, png(changes_plot(changes))] if changes["before"].notna().any() else plots
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    cells = frame.astype(object)
+    return cells.where(cells.notna(), other=None).to_dict("records")  # type: ignore[call-overload]

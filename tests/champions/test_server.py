@@ -1,0 +1,135 @@
+"""A real MLflow server as the registry, which goes away; and two runs that want to promote at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import materialize
+
+from assets.champions import asset as asset_module
+from assets.champions.asset import champions_asset
+from assets.champions.promotion import PROMOTED, Outcome, promote
+from assets.evaluation.incumbent import published_champion
+from orchestration import event_log
+from resources.mlflow import Mlflow
+from resources.settings import Promotion
+from tests.champions.killed import Killed, counting
+from tests.champions.test_publish import YES, in_run, judged
+from tests.cycle import empty_store, give_store
+from tests.instances import SQLITE, documented_settings, instance_of
+from tests.lakes import Trained
+
+
+class Server:
+    """`mlflow server` over a folder, which can be stopped and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self._folder = folder
+        (folder / "mlflow.db").write_bytes(empty_store().read_bytes())
+        self.uri = f"http://127.0.0.1:{self._port}"
+        self.start()
+
+    def start(self) -> None:
+        command = [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port), "--workers", "1",
+            "--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db", "--artifacts-destination", str(self._folder / "artifacts"),
+        ]  # fmt: skip
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=1).read()
+                return
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError("the server does not answer")
+
+    def kill(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = Server(tmp_path_factory.mktemp("server"))
+    yield made
+    made.kill()
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_at_any_step_leaves_nothing_half_done(
+    own: Trained, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    mlflow = in_run(Mlflow(tracking_uri=server.uri, experiment="tiny"), "run-1")
+    lake, first, second = own.home.lake, judged(own, 30), judged(own, 10)
+    assert promote(lake, mlflow, Promotion(), first, YES).what == PROMOTED
+    for step in (2, 6, 9, 12):
+        with monkeypatch.context() as patched:
+            counting(patched.setattr, step, server.kill)
+            with pytest.raises(Exception, match=r"127\.0\.0\.1") as error:
+                promote(lake, mlflow, Promotion(), second, YES)
+            assert not isinstance(error.value, Killed)
+        server.start()
+        found = published_champion(lake, mlflow)
+        assert found is not None
+        assert found.tags["evaluation"] in (first.digest, second.digest)
+        assert len(found.listing) == 7
+    promote(lake, mlflow, Promotion(), second, YES)
+    found = published_champion(lake, mlflow)
+    assert found is not None
+    assert (found.version, found.tags["evaluation"]) == (2, second.digest)
+    version = mlflow.client().get_model_version("tiny", "2")
+    assert version.run_id in version.description
+    assert f"run: {server.uri}/#/experiments/" in version.description
+    assert [a.path for a in mlflow.client().list_artifacts(version.run_id, "champion")]
+    mlflow.end_run("FINISHED")
+
+
+def test_of_two_runs_that_promote_at_once_one_waits(
+    own: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_store(own.home)
+    judged(own, 30)
+    monkeypatch.setattr(event_log, "REPOSITORY_ROOT", tmp_path)
+    inside: list[tuple[float, float]] = []
+    original = asset_module._carried_out
+
+    def slowly(*arguments: Any) -> Outcome:
+        began = time.monotonic()
+        outcome = original(*arguments)
+        time.sleep(2)
+        inside.append((began, time.monotonic()))
+        return outcome
+
+    monkeypatch.setattr(asset_module, "_carried_out", slowly)
+    with instance_of(documented_settings(SQLITE), tmp_path) as instance:
+
+        def run() -> None:
+            resources = {"lake": own.home.lake, "mlflow": own.home.mlflow}
+            materialize([champions_asset(own.home.settings)], instance=instance, resources=resources)
+
+        runs = [threading.Thread(target=run) for _ in range(2)]
+        for each in runs:
+            each.start()
+        for each in runs:
+            each.join()
+    (_, first_end), (second_start, _) = sorted(inside)
+    assert second_start >= first_end
+    assert len(own.home.mlflow.versions()) == 1
