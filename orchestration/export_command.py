@@ -15,7 +15,8 @@ def export(
     folder: Annotated[Path, typer.Option("--out", help="A folder that is not there yet, or empty.")],
     config: Config = DEFAULT_CONFIG,
     segments: Annotated[
-        list[str] | None, typer.Option(help='Export just this one, such as "a|b"; repeatable. All by default.')
+        list[str] | None,
+        typer.Option("--segments", "--segment", help='Just this one, such as "a|b"; repeatable. By default all.'),
     ] = None,
     text: Annotated[bool, typer.Option(help="Write each booster in LightGBM's own text format as well.")] = False,
 ) -> None:

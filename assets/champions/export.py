@@ -19,8 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from assets.champions.lake_view import LakeView
 from assets.champions.served_files import packed_fleet_model, packed_models, where_of
-from assets.champions.served_fleet import LakeView, Published, ServedFleet
+from assets.champions.served_fleet import ServedFleet
+from assets.champions.served_listing import Published
 from assets.champions.served_model import pinned, save_model
 from assets.champions.serving import exported
 from assets.champions.serving.boosters import verified

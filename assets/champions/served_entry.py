@@ -8,7 +8,8 @@ from typing import Any
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-from assets.champions.served_fleet import FLEET, Published, ServedFleet
+from assets.champions.served_fleet import ServedFleet
+from assets.champions.served_listing import FLEET, Published
 from assets.champions.served_model import refuse_never_served
 from assets.champions.serving.answer import answered
 from assets.champions.serving.pyfunc import registered_as, told_as_http

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from assets.champions.served_fleet import FLEET, Published
+from assets.champions.served_listing import FLEET, Published
 from assets.evaluation.incumbent import LISTING_DIGEST, NEVER_SERVED, PUBLISHED, STATUS
 from assets.models.store import TRAINING
 from resources.lake import Lake

@@ -13,12 +13,14 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner, Result
 
 from assets.champions import export as exporting
 from assets.champions.export import export_fleet, file_name
 from assets.champions.served_fleet import ServedFleet
 from assets.partitions import partition_key
 from resources.problems import InputError
+from resources.settings import CONFIG_VARIABLE
 from tests.cycle import flats
 from tests.hostile import HOSTILE
 from tests.lakes import loaded
@@ -92,7 +94,7 @@ def test_an_export_answers_all_segments_without_the_lake(exported: Path, served:
 def test_what_a_row_brings_counts_as_it_does_in_the_lake(exported: Path, served: Served, tmp_path: Path) -> None:
     import mlflow
 
-    from assets.champions.served_fleet import Published
+    from assets.champions.served_listing import Published
     from assets.champions.serving.answer import answered
 
     asked = served.forecasts[ASKED].assign(price=2.5, weather="rain")
@@ -217,3 +219,28 @@ def test_a_lost_model_is_not_exported(own_served: Served, tmp_path: Path) -> Non
     with pytest.raises(InputError, match=row["shard"]):
         export_fleet(own_served.lake, own_served.champion, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def fleet_export(served: Served, *arguments: str | Path) -> Result:
+    from orchestration.cli import app
+
+    config = ["--config", str(served.home.folder / "fleet.yaml")]
+    return CliRunner().invoke(app, ["export", *config, *map(str, arguments)])
+
+
+def test_the_command_exports_or_says_why_not(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CONFIG_VARIABLE, "")  # put back afterwards: the command sets it
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    key = next(key for key in served.champion.listing["segment"].to_pylist() if key.startswith("a b|"))
+    done = fleet_export(served, "--out", tmp_path / "one", "--segments", key, "--text")
+    assert done.exit_code == 0, done.stderr
+    assert "1 segments" in done.stdout
+    assert (tmp_path / "one" / "MLmodel").is_file()
+    assert (tmp_path / "one" / "boosters" / "index.json").is_file()
+    again = fleet_export(served, "--out", tmp_path / "one")
+    assert again.exit_code == 2
+    assert "is there and not an empty folder" in again.stderr
+    unknown = fleet_export(served, "--out", tmp_path / "two", "--segments", "a c|0")
+    assert unknown.exit_code == 2
+    assert "did you mean" in unknown.stderr
+    assert not (tmp_path / "two").exists()

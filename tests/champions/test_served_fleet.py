@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow.exceptions import MlflowException
 
-from assets.champions.served_fleet import Published, ServedFleet
+from assets.champions.served_fleet import ServedFleet
+from assets.champions.served_listing import Published
 from assets.champions.serving.answer import answered
 from assets.champions.serving.refusal import LostModelsError, NotServableError
 from assets.features.publish import current_features, publish_features

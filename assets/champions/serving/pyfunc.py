@@ -17,7 +17,7 @@ REGISTERED = "registered_model_meta"
 def told_as_http() -> Iterator[None]:
     """Raises what goes wrong in the `with` block as MLflow's own exception, whose code becomes the HTTP status."""
     from mlflow.exceptions import MlflowException
-    from mlflow.protos.databricks_pb2 import DATA_LOSS, INVALID_PARAMETER_VALUE, INVALID_STATE
+    from mlflow.protos.databricks_pb2 import DATA_LOSS, INTERNAL_ERROR, INVALID_PARAMETER_VALUE, INVALID_STATE
 
     try:
         yield
@@ -27,6 +27,9 @@ def told_as_http() -> Iterator[None]:
         raise MlflowException(str(error), DATA_LOSS) from None
     except NotServableError as error:
         raise MlflowException(str(error), INVALID_STATE) from None
+    except Exception as error:
+        # of what it does not know MLflow would say that the request is bad
+        raise MlflowException(f"{type(error).__name__}: {error}", INTERNAL_ERROR) from error
 
 
 def registered_as(model: Path) -> tuple[str, int] | None:
