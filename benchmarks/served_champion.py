@@ -13,7 +13,7 @@ import lightgbm as lgb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assets.champions.served_fleet import FLEET, Published
+from assets.champions.served_listing import FLEET, Published
 from assets.champions.served_model import ENTRY, NEEDED, pinned, save_model
 from assets.evaluation.incumbent import CHAMPIONS
 from assets.features.publish import SEGMENTS, current_features

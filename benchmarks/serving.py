@@ -31,7 +31,7 @@ from typing import Any
 import mlflow
 import numpy as np
 
-from assets.champions.served_fleet import Published
+from assets.champions.served_listing import Published
 from assets.features.publish import SEGMENTS, current_features
 from benchmarks.figures import show
 from benchmarks.made_fleet import COLUMNS, make_fleet

@@ -221,17 +221,17 @@ def _write_rows(view: LakeView, places: Sequence[Place], file: Path) -> tuple[di
     for place in places:
         by_bucket.setdefault(bucket_of(place.segment, view.features.buckets), []).append(place)
     groups: dict[str, int] = {}
-    count = 0
+    number = count = 0
     with pq.ParquetWriter(file, schema) as sink:
         for bucket in sorted(by_bucket):
             tables = [_rows_of(view, place, schema, width) for place in by_bucket[bucket]]
             group = pa.concat_tables(tables)
             if not len(group):
                 continue
-            number = len(set(groups.values()))
             groups |= {p.segment: number for p, rows in zip(by_bucket[bucket], tables, strict=True) if len(rows)}
             count += len(group)
             sink.write_table(group, row_group_size=len(group))
+            number += 1
     return groups, count
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from threading import Lock
 
@@ -14,7 +15,7 @@ from assets.features.publish import FEATURES, current_features
 from resources.lake import Lake
 
 MODELS_VARIABLE, FEATURES_VARIABLE = "FLEET_SERVING_MODELS_MB", "FLEET_SERVING_FEATURES_MB"
-REFRESH_VARIABLE = "FLEET_SERVING_REFRESH_SECONDS"
+LAKE_VARIABLE, REFRESH_VARIABLE = "FLEET_SERVING_LAKE", "FLEET_SERVING_REFRESH_SECONDS"
 MODELS_MB, FEATURES_MB, REFRESH_SECONDS = 512, 256, 60
 MEGABYTE = 1e6
 
@@ -28,7 +29,7 @@ class ServedFleet:
         Raises:
             InputError: the fleet is not in the lake any more, or an environment variable is no number.
         """
-        self._lake = Lake(uri=published.lake)
+        self._lake = Lake(uri=os.environ.get(LAKE_VARIABLE) or published.lake)
         self._listing = ServedListing(self._lake, published)
         self.models: Cache[Loaded] = Cache(from_environment(MODELS_VARIABLE, MODELS_MB) * MEGABYTE)
         self.features: Cache[FeatureRows] = Cache(from_environment(FEATURES_VARIABLE, FEATURES_MB) * MEGABYTE)

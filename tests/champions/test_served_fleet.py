@@ -299,6 +299,15 @@ def test_a_segment_that_is_new_is_served_as_batch_forecasts_serve_it(own_served:
     same(answered(of_lake(own_served).view(), 1, wanted[ASKED]), wanted)
 
 
+def test_a_lake_that_lies_elsewhere_now_is_named_by_the_environment(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tags, asked = served.champion.tags, served.forecasts.head(8)
+    monkeypatch.setenv("FLEET_SERVING_LAKE", served.lake.root)
+    fleet = ServedFleet(Published("/where/it/was", tags["published"], tags["training"]))
+    same(answered(fleet.view(), 1, asked[ASKED]), asked)
+
+
 def test_a_version_whose_fleet_is_gone_is_not_served(served: Served) -> None:
     tags = served.champion.tags
     with pytest.raises(InputError, match="is not there"):
