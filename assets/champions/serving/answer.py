@@ -101,7 +101,9 @@ def _parts(view: View, asked: Asked) -> Iterator[_Part]:
             there = np.full(len(rows), inputs is not None)
         else:
             x, there = _committed(view, place, inputs, rows, asked, mistakes)
-        found.append(_Part(place, at, rows, asked.with_given(x, rows, inputs) if inputs else x, there))
+        if inputs is not None:
+            x = asked.with_brought(x, rows, place.training or "", inputs)
+        found.append(_Part(place, at, rows, x, there))
     mistakes.refuse()
     yield from found
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from assets.champions.serving.cells import converted, is_empty, moment, numbers, texts
 from assets.champions.serving.question import TEXT, Floats, Inputs, Ints, Question
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
 
 EMPTY = "is empty"
 AS_JSON = "send a value; of a CSV, cells such as NA, null or nothing at all are read as empty: send such a name as JSON"
-Given = Mapping[tuple[str, str], Any]  # by column and kind: numbers as an array, texts as a list
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A column as the models of a training see it, a number a row of the request, and which rows bring it."""
+
+    values: Floats
+    there: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -29,31 +37,20 @@ class Asked:
     """Rows as they are asked: the distinct segments (their places among the known), each row's segment and period.
 
     `direct` says that the rows carry every feature themselves. Without a time a row is about the horizon's last period.
+    `brought` are the columns that the rows bring, by training and feature.
     """
 
     places: list[int]
     of_segment: Ints
     periods: Ints
-    given: Given
+    brought: Mapping[str, Mapping[str, Brought]]
     direct: bool
 
-    def with_given(self, x: Floats, rows: Ints, inputs: Inputs) -> Floats:
+    def with_brought(self, x: Floats, rows: Ints, training: str, inputs: Inputs) -> Floats:
         """The inputs of some rows with what these rows bring themselves; what is empty there stays as it was."""
-        for name in inputs.known_ahead if not self.direct else inputs.features:
-            kind = inputs.kind(name)
-            if (name, kind) not in self.given:
-                continue
-            brought = self.given[name, kind]
-            if kind == TEXT:
-                own = pa.array([brought[row] for row in rows], pa.string())
-                codes = pc.index_in(own, pa.array(inputs.categories[name], pa.string()), skip_nulls=True)
-                values, there = pc.fill_null(codes.cast(pa.float64()), np.nan).to_numpy(False), own.is_valid()
-                there = there.to_numpy(False)
-            else:
-                values = brought[rows]
-                there = ~np.isnan(values)
-            position = inputs.features.index(name)
-            x[there, position] = values[there]
+        for name, column in self.brought[training].items():
+            there = column.there[rows]
+            x[there, inputs.features.index(name)] = column.values[rows][there]
         return x
 
 
@@ -70,9 +67,9 @@ def asked_rows(frame: Any, question: Question, segments: KnownSegments) -> Asked
     mistakes.refuse()
     places, of_segment = _segments(rows, question, segments, mistakes)
     periods = _periods(rows, question, mistakes)
-    given = _given(rows, question, direct, mistakes)
+    brought = {training: _brought(rows, inputs, direct, mistakes) for training, inputs in question.inputs.items()}
     mistakes.refuse()
-    return Asked(places, of_segment, periods, given, direct)
+    return Asked(places, of_segment, periods, brought, direct)
 
 
 def _frame(frame: Any, mistakes: Mistakes) -> pd.DataFrame:
@@ -158,16 +155,18 @@ def _periods(rows: pd.DataFrame, question: Question, mistakes: Mistakes) -> Ints
     return np.array([-1 if value is None else value for value in found], dtype=np.int64)
 
 
-def _given(rows: pd.DataFrame, question: Question, direct: bool, mistakes: Mistakes) -> dict[tuple[str, str], Any]:
-    found: dict[tuple[str, str], Any] = {}
-    for inputs in question.inputs.values():
-        for name in inputs.features if direct else inputs.known_ahead:
-            kind = inputs.kind(name)
-            if name not in rows.columns or (name, kind) in found:
-                continue
-            column, tell = rows[name], mistakes.at(f"column {name!r}")
-            if kind == TEXT:
-                found[name, kind] = texts(column, inputs.categories[name], tell)
-            else:
-                found[name, kind] = numbers(column, kind, tell)
+def _brought(rows: pd.DataFrame, inputs: Inputs, direct: bool, mistakes: Mistakes) -> dict[str, Brought]:
+    found: dict[str, Brought] = {}
+    for name in inputs.features if direct else inputs.known_ahead:
+        if name not in rows.columns:
+            continue
+        column, kind, tell = rows[name], inputs.kind(name), mistakes.at(f"column {name!r}")
+        if kind == TEXT:
+            cells, known = pa.array(texts(column, inputs.categories[name], tell), pa.string()), inputs.categories[name]
+            codes = pc.index_in(cells, pa.array(known, pa.string()), skip_nulls=True).cast(pa.float64())
+            # a text that was never seen is brought, and unknown to the model
+            found[name] = Brought(pc.fill_null(codes, np.nan).to_numpy(False), cells.is_valid().to_numpy(False))
+        else:
+            values = numbers(column, kind, tell)
+            found[name] = Brought(values, ~np.isnan(values))
     return found

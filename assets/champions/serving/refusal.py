@@ -21,11 +21,11 @@ class Mistakes:
     """What is wrong with some rows, the same mistake of many rows told once; rows count from 1."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, str, str], list[int]] = {}
+        self._rows: dict[tuple[str, str, str], set[int]] = {}
 
     def add(self, rows: Iterable[int], where: str, what: str, remedy: str = "") -> None:
         """One mistake of some rows (counted from 0), or of the request where there are none."""
-        self._rows.setdefault((where, what, remedy), []).extend(rows)
+        self._rows.setdefault((where, what, remedy), set()).update(rows)
 
     def at(self, where: str) -> Callable[[list[int], str], None]:
         """What adds mistakes of one column."""
@@ -45,7 +45,7 @@ class Mistakes:
         raise InputError(found)
 
 
-def _where(rows: list[int], where: str) -> str:
+def _where(rows: set[int], where: str) -> str:
     if not rows:
         return where
     others = f" (and {len(rows) - 1:,} more)" if len(rows) > 1 else ""
