@@ -52,11 +52,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS, help="of history a segment")
     parser.add_argument("--requests", type=int, default=300, help="of one row, cold and warm")
     parser.add_argument("--bulk", type=int, default=20, help="requests of 1,000 rows of 1,000 segments")
+    parser.add_argument("--models-of", type=Path, help="another folder of this benchmark: lend the models fitted there")
     parser.add_argument("--only-make", action="store_true")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     lake = Lake(uri=str(given.folder / "lake"))
-    models = _made(lake, given.folder, given.segments, given.rows)
+    owner = Lake(uri=str(given.models_of / "lake")) if given.models_of else lake
+    models = _made(lake, given.folder, given.segments, given.rows, owner)
     if given.only_make:
         return
     with (
@@ -76,12 +78,12 @@ def main() -> None:
     )
 
 
-def _made(lake: Lake, folder: Path, segments: int, rows: int) -> Path:
+def _made(lake: Lake, folder: Path, segments: int, rows: int, owner: Lake) -> Path:
     models = folder / "models"
     if not lake.table(SEGMENTS).exists():
         make_fleet(folder, segments, rows, os.cpu_count() or 1)
     if not (models / "fleet").exists():
-        boosters = fitted_models(lake)
+        boosters = fitted_models(owner)
         published: Published = publish(lake, boosters)
         mlflow.lightgbm.save_model(boosters[0], str(models / "bare"), pip_requirements=["lightgbm"])
         save(published, models / "fleet")
