@@ -69,7 +69,8 @@ def hostile_sales() -> pd.DataFrame:
 def hostile_keys(**keys: Any) -> dict[str, Any]:
     """`fleet.yaml` for them."""
     features = {**minimal()["features"], "known_ahead": ["price", "weather", "open"], "past_only": ["footfall"]}
-    return {"segment": KEY, "features": features, "fleet_model": {"enabled": True}, **keys}
+    evaluation = {**minimal()["evaluation"], "season": 3}  # no divisor of the horizon: origins tell
+    return {"segment": KEY, "features": features, "fleet_model": {"enabled": True}, "evaluation": evaluation, **keys}
 
 
 def published(made: Trained, chosen: Any = None) -> Served:

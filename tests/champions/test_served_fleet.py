@@ -20,6 +20,7 @@ from assets.champions.serving.answer import answered
 from assets.champions.serving.refusal import LostModelsError, NotServableError
 from assets.features.publish import current_features, publish_features
 from assets.forecasts.brought import score_brought
+from assets.forecasts.publish import publish_forecasts
 from assets.raw.ingest import ingest
 from resources.problems import InputError
 from tests.cycle import flats
@@ -172,6 +173,14 @@ def test_a_number_stands_for_the_one_text_that_says_it(model: Any, served: Serve
     assert "0 may be any of '0', '00': send text" in refused(model, asked.assign(shop=0))
 
 
+def test_half_a_character_is_no_text(model: Any) -> None:
+    """JSON can write it."""
+    rows = pd.DataFrame({"shop": ["\ud800", "a b"] * 50, "store": 1, "day": "2024-03-01", "weather": "\udfff"})
+    told = refused(model, rows)
+    assert r"row 1 (and 49 more), column 'shop': '\ud800' is no text" in told
+    assert r"column 'weather': '\udfff' is no text" in told
+
+
 def test_no_rows_get_no_answer(model: Any, served: Served) -> None:
     assert len(model.predict(served.forecasts.head(0)[ASKED])) == 0
 
@@ -284,11 +293,16 @@ def test_new_features_are_followed_and_an_old_recipe_is_worked_out_again(
         answered(fleet.view(), 1, own_served.forecasts[ASKED])
 
 
-def test_a_segment_that_is_new_is_served_as_batch_forecasts_serve_it(own_served: Served) -> None:
-    from assets.forecasts.publish import publish_forecasts
-
-    home = own_served.home
+def test_new_rows_and_a_new_segment_are_served_as_batch_forecasts_serve_them(
+    own_served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a server that ran before: its champion stays, and it follows the features."""
+    monkeypatch.setenv("FLEET_SERVING_REFRESH_SECONDS", "0")
+    home, fleet = own_served.home, of_lake(own_served)
+    before = answered(fleet.view(), 1, own_served.forecasts[ASKED])
     table = hostile_sales()
+    ahead = table["sold"].isna()
+    table.loc[ahead, "price"] = 6.0 - table.loc[ahead, "price"]
     new = table[table["shop"] == "a b"].assign(shop="new")
     home.bring(pd.concat([table, new], ignore_index=True))
     ingest(home.lake, home.spark, home.settings)
@@ -296,7 +310,8 @@ def test_a_segment_that_is_new_is_served_as_batch_forecasts_serve_it(own_served:
     publish_forecasts(home.lake, home.spark, home.settings, current_features(home.lake), own_served.champion)
     wanted = home.lake.table("forecasts").arrow().to_pandas()
     assert (wanted["shop"] == "new").sum() == 4
-    same(answered(of_lake(own_served).view(), 1, wanted[ASKED]), wanted)
+    same(answered(fleet.view(), 1, wanted[ASKED]), wanted)
+    assert not np.allclose(answered(fleet.view(), 1, own_served.forecasts[ASKED])["forecast"], before["forecast"])
 
 
 def test_a_lake_that_lies_elsewhere_now_is_named_by_the_environment(

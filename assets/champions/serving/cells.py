@@ -111,7 +111,7 @@ def texts(column: pd.Series, known: Iterable[str], tell: Told) -> list[str | Non
 
     def convert(value: Any) -> str | None:
         if isinstance(value, str):
-            return value or None
+            return utf8(value) or None
         if not isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
             raise ValueError(f"{shown(value)} is no text")
         if not said:
@@ -119,6 +119,19 @@ def texts(column: pd.Series, known: Iterable[str], tell: Told) -> list[str | Non
         return text_of_number(value, said)
 
     return converted(column, convert, tell)
+
+
+def utf8(text: str) -> str:
+    """The text itself.
+
+    Raises:
+        ValueError: it holds half of a character, which JSON can write and nothing can keep.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{shown(text)} is no text") from None
+    return text
 
 
 def texts_by_number(known: Iterable[str]) -> dict[float | bool, list[str]]:

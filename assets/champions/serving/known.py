@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.champions.serving.cells import is_empty, moment, number, shown, text_of_number, texts_by_number, truth
+from assets.champions.serving.cells import is_empty, moment, number, shown, text_of_number, texts_by_number, truth, utf8
 from assets.partitions import partition_key, segment_values
 
 BY_HASHING = 64
@@ -89,7 +89,7 @@ class KnownSegments:
 
     def _text(self, position: int, value: Any) -> str:
         if isinstance(value, str):
-            return value
+            return utf8(value)
         if not isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
             raise ValueError(f"{shown(value)} is no text")
         if position not in self._said:
