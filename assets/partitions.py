@@ -7,12 +7,12 @@ those that the key itself uses, are percent-encoded, so that any value comes bac
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 from zlib import crc32
 
-from dagster import DagsterInstance, DynamicPartitionsDefinition
-
-from resources.spark import quoted
+if TYPE_CHECKING:
+    from dagster import DagsterInstance, DynamicPartitionsDefinition
 
 SEPARATOR = "|"
 EMPTY = "%-"
@@ -47,6 +47,8 @@ def key_expression(columns: Sequence[str]) -> str:
 
 def bucket_expression(key: str, buckets: int) -> str:
     """Spark SQL that gives `bucket_of` a key column, as an integer."""
+    from resources.spark import quoted
+
     return f"cast(crc32(cast({quoted(key)} as binary)) % {buckets} as int)"
 
 
@@ -64,6 +66,8 @@ def add_partitions(instance: DagsterInstance, name: str, keys: Iterable[str]) ->
 
 def segments_partitions(name: str) -> DynamicPartitionsDefinition:
     """The dynamic partition set of a fleet's segments."""
+    from dagster import DynamicPartitionsDefinition
+
     return DynamicPartitionsDefinition(name=name)
 
 
@@ -74,6 +78,8 @@ def _escaped(value: str) -> str:
 
 
 def _escape_expression(column: str) -> str:
+    from resources.spark import quoted
+
     plain_text = f"cast({quoted(column)} as string)"
     text = plain_text
     for plain, escaped in ESCAPES:

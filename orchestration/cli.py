@@ -14,6 +14,7 @@ import typer
 from rich.text import Text
 
 from orchestration.data_commands import contract, init, schema
+from orchestration.export_command import export
 from orchestration.promotion_commands import promote, reject, rollback, unpin, versions
 from orchestration.record_commands import lineage, prune
 from orchestration.run_job import run_job
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 DEMO_TABLE = REPOSITORY_ROOT / "data" / "demo" / "sales.parquet"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-for command in (init, contract, schema, lineage, prune, versions, promote, reject, rollback, unpin):
+for command in (init, contract, schema, lineage, prune, versions, promote, reject, rollback, unpin, export):
     app.command()(command)
 
 

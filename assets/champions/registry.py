@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from assets.champions.served_model import log_served_model
 from assets.evaluation.incumbent import (
     APPROVED,
     CHAMPIONS,
@@ -71,7 +72,7 @@ def register(lake: Lake, mlflow: Mlflow, fleet: Fleet) -> str:
         _tag(mlflow, known[0]["version"], fleet.tags)
         return known[0]["version"]
     tags = {**fleet.tags, **same, LISTING_DIGEST: digest, "dagster_run_id": mlflow.run().dagster_run_id}
-    return _create_version(mlflow, fleet, tags)
+    return _create_version(lake, mlflow, fleet, tags)
 
 
 def make_champion(mlflow: Mlflow, version: str, word: Word, what: str = "approved") -> None:
@@ -161,17 +162,16 @@ def _commit_rows(lake: Lake, listing: pa.Table, published: str, record: Mapping[
         )
 
 
-def _create_version(mlflow: Mlflow, fleet: Fleet, tags: Mapping[str, str]) -> str:
+def _create_version(lake: Lake, mlflow: Mlflow, fleet: Fleet, tags: Mapping[str, str]) -> str:
     from mlflow.exceptions import MlflowException
 
-    client, run = mlflow.client(), mlflow.run()
-    run.log_dict({"tags": dict(tags), "record": dict(fleet.record)}, "champion/champion.json")
+    client = mlflow.client()
+    source = log_served_model(mlflow, lake, tags, {"tags": dict(tags), "record": dict(fleet.record)})
     try:
         client.create_registered_model(mlflow.experiment, description="Champion fleets, one version a promotion")
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    source = f"{run.active_run().info.artifact_uri}/champion"
     created = client.create_model_version(
         mlflow.experiment, source, mlflow.run_id(), tags=dict(tags), description=fleet.description
     )

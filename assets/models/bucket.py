@@ -85,6 +85,11 @@ def read_bucket(files: Sequence[str], recipe: Recipe, also: Sequence[str] = (), 
         table = table.filter(pc.greater(table[PERIOD], after))
     if len(parts) > 1:
         table = table.sort_by([(KEY, "ascending"), (PERIOD, "ascending")])
+    return as_bucket(table, recipe)
+
+
+def as_bucket(table: pa.Table, recipe: Recipe) -> Bucket:
+    """Rows of a feature table, sorted by segment and period, with the recipe's features as one matrix."""
     x = np.empty((table.num_rows, len(recipe.features)))
     for position, (feature, categories) in enumerate(zip(recipe.features, _categories(recipe), strict=True)):
         x[:, position] = _numbers(table[feature], categories)

@@ -1,5 +1,6 @@
-"""The lake that these tests share."""
+"""The lakes that these tests share."""
 
 from tests.lakes import own, trained
+from tests.served import own_served, served, timeless
 
-__all__ = ["own", "trained"]
+__all__ = ["own", "own_served", "served", "timeless", "trained"]

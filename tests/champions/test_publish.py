@@ -98,7 +98,9 @@ def test_the_version_leads_to_run_snapshot_and_recipe(own: Trained, mlflow: Mlfl
         version.run_id,
     ):
         assert said in version.description
-    assert "champion/champion.json" in [a.path for a in mlflow.client().list_artifacts(version.run_id, "champion")]
+    folder = f"champion/{version.tags['published']}"
+    logged = [artifact.path for artifact in mlflow.client().list_artifacts(version.run_id, folder)]
+    assert f"{folder}/champion.json" in logged
 
 
 def test_a_second_one_moves_the_alias_and_keeps_the_first(own: Trained, mlflow: Mlflow) -> None:

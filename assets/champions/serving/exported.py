@@ -1,0 +1,151 @@
+"""An exported fleet: everything that it answers from lies in its folder, and nothing else of this project is needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from assets.champions.serving.boosters import Loaded, LoadedFleetModel, whole_booster
+from assets.champions.serving.cache import Cache, from_environment
+from assets.champions.serving.known import KnownSegments
+from assets.champions.serving.question import (
+    FeatureRows,
+    Floats,
+    Inputs,
+    Ints,
+    Place,
+    Question,
+    SegmentFeatures,
+    Span,
+)
+from assets.champions.serving.refusal import LostModelsError
+
+FOLDER, FORMAT = "fleet", 1
+FLEET, LISTING, MODELS, ROWS, FLEETS = (
+    "fleet.json",
+    "segments.parquet",
+    "models.parquet",
+    "rows.parquet",
+    "fleets.parquet",
+)
+KEY, PERIOD, BASELINE_COLUMN = "__segment", "__period", "__baseline"
+CHOSEN, TRAINING, DIGEST, MODEL_GROUP, ROWS_GROUP = (
+    "__chosen",
+    "__training",
+    "__digest",
+    "__model_group",
+    "__rows_group",
+)
+LISTED = (CHOSEN, TRAINING, DIGEST, MODEL_GROUP)
+MODELS_VARIABLE, FEATURES_VARIABLE = "FLEET_SERVING_MODELS_MB", "FLEET_SERVING_FEATURES_MB"
+MODELS_MB, FEATURES_MB, MEGABYTE = 512, 256, 1e6
+
+
+class ExportedFleet:
+    """The view of an exported fleet; it never changes. See `assets.champions.serving.answer.View`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Reads who serves which segment.
+
+        Raises:
+            LostModelsError: the folder is not as it was exported.
+        """
+        self._folder = folder
+        said = json.loads((folder / FLEET).read_text(encoding="utf-8"))
+        if said["format"] != FORMAT:
+            raise LostModelsError(f"{folder} is of format {said['format']}, and this code reads {FORMAT}")
+        self.version: int | None = said["version"]
+        self.segments = KnownSegments(pq.read_table(folder / LISTING), KEY, said["segment"])
+        self.question = Question(
+            segment=tuple(said["segment"]),
+            time=said["time"],
+            label=said["label"],
+            columns=frozenset(said["columns"]),
+            span=Span(**said["span"]),
+            inputs={key: Inputs.from_json(fields) for key, fields in said["inputs"].items()},
+        )
+        self.models: Cache[Loaded] = Cache(from_environment(MODELS_VARIABLE, MODELS_MB) * MEGABYTE)
+        self._rows: Cache[FeatureRows] = Cache(from_environment(FEATURES_VARIABLE, FEATURES_MB) * MEGABYTE)
+        self._fleets: dict[str, LoadedFleetModel] = {}
+
+    def view(self) -> ExportedFleet:
+        """Itself."""
+        return self
+
+    def places(self, keys: Sequence[str]) -> list[Place]:
+        """Who serves each of some known segments."""
+        at = pa.array(self.segments.keys.places(keys), pa.int64())
+        listed = self.segments.table.select(LISTED).take(at).to_pylist()
+        return [
+            Place(key, row[CHOSEN], row[TRAINING], str(row[MODEL_GROUP]), row[DIGEST])
+            for key, row in zip(keys, listed, strict=True)
+        ]
+
+    def rows(self, key: str, training: str | None, past: bool) -> SegmentFeatures:
+        """Exported rows of a segment, of the horizon only; their labels are the baseline's forecasts."""
+        (at,) = self.segments.keys.places([key])
+        group = self.segments.table[ROWS_GROUP][at].as_py()
+        found = self._rows.loaded((group, training), lambda: self._read(group, training), lambda rows: rows.size)
+        return found.of(key)
+
+    def _read(self, group: int | None, training: str | None) -> FeatureRows:
+        features = self.question.inputs[training].features if training else ()
+        if group is None:
+            return FeatureRows({}, np.empty(0, np.int64), np.empty(0), np.empty((0, len(features))))
+        names = [f"f{place}" for place in range(len(features))]
+        table = _row_group(self._folder / ROWS, group, [KEY, PERIOD, BASELINE_COLUMN, *names])
+        runs = pc.run_end_encode(table[KEY].combine_chunks())
+        ends = runs.run_ends.to_pylist()
+        begins = dict(zip(runs.values.to_pylist(), zip([0, *ends], ends, strict=False), strict=True))
+        x = [table[name].to_numpy() for name in names]
+        inputs = np.column_stack(x) if x else np.empty((len(table), 0))
+        return FeatureRows(begins, table[PERIOD].to_numpy(), table[BASELINE_COLUMN].to_numpy(), inputs)
+
+    def boosters(self, places: Sequence[Place]) -> Mapping[str, Loaded]:
+        """The segments' own models.
+
+        Raises:
+            LostModelsError: some are missing, or not those that were exported.
+        """
+        found: dict[str, Loaded] = {}
+        groups: dict[str, dict[str, bytes]] = {}
+        for place in places:
+            held = self.models.get(place.segment)
+            if held is None:
+                group = str(place.shard)
+                if group not in groups:
+                    rows = _row_group(self._folder / MODELS, int(group), [KEY, "model"])
+                    groups = {group: dict(zip(rows[KEY].to_pylist(), rows["model"].to_pylist(), strict=True))}
+                where = f"the model of segment {place.segment!r} in {MODELS}"
+                held = whole_booster(groups[group].get(place.segment), place.digest, where)
+                self.models.put(place.segment, held, held.size)
+            found[place.segment] = held
+        return found
+
+    def fleet_model(self, training: str) -> LoadedFleetModel | None:
+        """The fleet-wide model of a training; None where none was exported."""
+        if not self._fleets:
+            for row in pq.read_table(self._folder / FLEETS).to_pylist():
+                loaded = whole_booster(row["model"], row["digest"], f"the fleet-wide model of {row['training']}")
+                self._fleets[row["training"]] = LoadedFleetModel(loaded.booster, json.loads(row["categories"]))
+        return self._fleets.get(training)
+
+    def baseline(self, key: str, periods: Ints) -> Floats:
+        """The baseline's forecasts of a segment, as they were when it was exported."""
+        rows = self.rows(key, None, past=False)
+        found = np.searchsorted(rows.periods, periods)
+        return rows.labels[found]
+
+
+def _row_group(file: Path, group: int, columns: Sequence[str]) -> pa.Table:
+    try:
+        with pq.ParquetFile(file) as opened:
+            return opened.read_row_group(group, columns=list(columns))
+    except (OSError, pa.ArrowException) as error:
+        raise LostModelsError(f"{file.name} cannot be read: {error}") from None
