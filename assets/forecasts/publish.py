@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from assets.code_version import code_version, version_of
 from assets.evaluation.incumbent import Champion
+from assets.evaluation.issues import FORECASTS
 from assets.evaluation.judge import candidate
 from assets.features.point_in_time import ASSUMED
 from assets.features.publish import FEATURES, FeatureSet, current_recipe, mean_label, open_segments
@@ -25,7 +26,6 @@ from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark
 
-FORECASTS = "forecasts"
 CODE_VERSION = code_version("assets.forecasts.score", "assets.models.predictions", "assets.models.baseline")
 
 
@@ -95,6 +95,7 @@ def _record(digest: str, features: FeatureSet, champion: Champion | None, writte
         "start": ahead[0].isoformat(),
         "end": ahead[-1].isoformat(),
         "version": champion.version if champion else None,
+        "evaluations": {str(champion.version): champion.tags.get("evaluation")} if champion else {},
         "features_version": features.version,
     }
 

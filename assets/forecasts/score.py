@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from assets.evaluation.issues import output_name
 from assets.features.point_in_time import ASSUMED
 from assets.models.baseline import seasonal_naive
 from assets.models.bucket import Bucket, label_history, read_bucket
@@ -126,16 +127,3 @@ def forecast_table(
     }
     columns = {name: rows[name] for name in recipe.segment} | {recipe.time: times}
     return pa.table(columns | {output_name(name, recipe): value for name, value in values.items()})
-
-
-def output_name(name: str, recipe: Recipe) -> str:
-    """A column of the forecasts; prefixed where the user's key has a column of that name, in any case."""
-    return free_name(name, (*recipe.segment, *recipe.time_columns))
-
-
-def free_name(name: str, columns: Iterable[str]) -> str:
-    """A name that none of some columns has, in any case: `name`, or `fleet_` and so on before it."""
-    taken = {column.lower() for column in columns}
-    while name in taken:
-        name = f"fleet_{name}"
-    return name
