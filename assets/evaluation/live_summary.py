@@ -112,6 +112,17 @@ def worst_live_segments(lake: Lake, metric: str) -> pd.DataFrame:
     return _said(shown[["segment", "version", "model", metric, "bias", "absolute error", "rows", "missing"]])
 
 
+def live_status(lake: Lake, metric: str) -> dict[str, Any]:
+    """The live error of the newest forecasts that were in force for some period that came; None before."""
+    scored = scored_issues(lake)
+    newest = max((issue for issue, said in scored.items() if _was_in_force(said)), default=None)
+    counted = {name: sum(said[name] for said in scored.values()) for name in ("scored", "missing", "awaited")}
+    totals = live_totals(lake)
+    mine = totals[(totals["issue"] == newest) & (totals["role"] == SERVED) & totals["in_force"]]
+    error = live_metric(metric, mine[list(SUMS)].sum().to_frame().T).iloc[0] if newest is not None else None
+    return {"metric": metric if newest is not None else None, "error": error, "issue": newest, **counted}
+
+
 def live_plot(lake: Lake, metric: str) -> Figure:
     """Live error over time by version, in force, and as a dashed line the version's error at promotion."""
     figure, axes = new_figure(f"Live {metric} of what was served, by version (dashed: on its holdout)")
