@@ -23,7 +23,8 @@ class Issue:
 
     `origin` is the fleet's last labelled period when it was made, `ahead` its times in microseconds since 1970. It was
     in force for the periods after `after` and up to `until`. `shadow` is the version of `shadow_forecasts` made beside
-    it, `there` whether its rows were not pruned.
+    it, `pair` the challenger and the champion (None: the baseline) that it lets one compare, and `there` says whether
+    its rows were not pruned.
     """
 
     version: int
@@ -33,6 +34,7 @@ class Issue:
     after: int
     until: int
     shadow: int | None
+    pair: tuple[int, int | None] | None
     there: bool
 
     @property
@@ -59,7 +61,8 @@ def issues_of(lake: Lake, features: FeatureSet) -> list[Issue]:
             ahead=ahead,
             after=now,
             until=later,
-            shadow=shadows.get(record["digest"]),
+            shadow=shadows.get(record["digest"], (None, None))[0],
+            pair=shadows.get(record["digest"], (None, None))[1],
             there=str(version) not in gone,
         )
         for (version, record, origin, ahead), now, later in zip(made, clock, [*clock[1:], FOREVER], strict=False)
@@ -85,11 +88,14 @@ def _made(lake: Lake, features: FeatureSet) -> Iterator[tuple[int, dict[str, Any
                 yield version, record, origin, ahead
 
 
-def _shadows(lake: Lake) -> dict[str, int]:
-    """The newest shadow forecasts beside each issue, by the issue's digest."""
+def _shadows(lake: Lake) -> dict[str, tuple[int, tuple[int, int | None]]]:
+    """The newest shadow forecasts beside each issue, and whom they compare, by the issue's digest."""
     gone = pruned(lake, SHADOW_FORECASTS)
-    records = sorted(lake.table(SHADOW_FORECASTS).records().items())
-    return {record["issue"]: version for version, record in records if str(version) not in gone and "issue" in record}
+    return {
+        record["issue"]: (version, (record["challenger"], record["champion"]))
+        for version, record in sorted(lake.table(SHADOW_FORECASTS).records().items())
+        if str(version) not in gone and "issue" in record
+    }
 
 
 def _running_maximum(origins: Iterable[int]) -> Iterator[int]:

@@ -12,6 +12,7 @@ from dagster import (
     asset,
 )
 
+from assets.evaluation.live_comparison import live_comparison
 from assets.evaluation.live_errors import CODE_VERSION, LIVE_ERRORS, history_digest, score_issues, scored_issues
 from assets.evaluation.live_summary import live_by_issue, live_by_version, live_plot, worst_live_segments
 from assets.features.publish import FEATURES, current_features
@@ -67,6 +68,13 @@ def _metadata(lake: Lake, settings: Settings, new: list[int]) -> dict[str, Any]:
         "by issue": table(live_by_issue(lake, metric)),
         "worst segments": table(worst_live_segments(lake, metric)),
         "live error": plot(live_plot(lake, metric)),
+        **_compared(lake, metric),
         "dagster/column_schema": column_schema(lake.table(LIVE_ERRORS).schema()),
         "dagster/uri": MetadataValue.path(lake.table(LIVE_ERRORS).uri),
     }
+
+
+def _compared(lake: Lake, metric: str) -> dict[str, Any]:
+    """Challenger against champion, where both forecast the same segments and labels came."""
+    frame, figure = live_comparison(lake, metric)
+    return {"challenger against champion": table(frame), "difference": plot(figure)} if len(frame) else {}

@@ -160,6 +160,7 @@ def _said(scored: _Scored, features: FeatureSet) -> dict[str, Any]:
         "missing": counted["missing"],
         "awaited": issue.record["rows"] // len(issue.ahead) * max(0, issue.end - last),
         "champion": issue.record.get("version"),
+        "pair": issue.pair,
         "evaluations": issue.record.get("evaluations", {}),
         "totals": totals.rename_columns([*by, *SUMS]).to_pylist(),
     }
