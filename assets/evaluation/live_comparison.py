@@ -131,7 +131,7 @@ def _periods(sums: PairedSums, draw: np.random.Generator) -> Iterator[Floats]:
 
 def block_length(times: NDArray[np.datetime64]) -> int:
     """Periods in a block: a week's once there are four weeks, else the cube root of how many there are."""
-    if len(times) and times[-1] - times[0] >= (WEEKS_TO_BLOCK - 1) * WEEK:
+    if len(times) > 1 and times[-1] - times[0] + np.diff(times).min() >= WEEKS_TO_BLOCK * WEEK:
         return max(1, int((times < times[0] + WEEK).sum()))
     return max(1, round(len(times) ** (1 / 3)))
 
