@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from assets.champions.refit import REFITS
 from assets.evaluation.incumbent import CHAMPIONS, published_champion
 from assets.evaluation.judge import EVALUATION
 from assets.features.facts import before_this
@@ -20,7 +21,7 @@ from resources.problems import InputError, Problem
 from resources.pruned import pruned, refuse_pruned
 
 PUBLISHED = "published"
-VERSIONED = (RAW, FEATURES, QUARANTINE, SEGMENTS, EVALUATION, FORECASTS)
+VERSIONED = (RAW, FEATURES, QUARANTINE, SEGMENTS, EVALUATION, REFITS, FORECASTS)
 # what a feature table was made from and with -> the key of its record that has the version
 MADE_WITH = {RAW: "raw_version", QUARANTINE: "quarantine_version", SEGMENTS: "segments_version"}
 

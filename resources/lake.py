@@ -163,6 +163,8 @@ class Table:
         if after is not None and self.version() != after:
             raise InputError([Problem(self.uri, "another run committed to it meanwhile", "run again")])
         adds = [_add_action(staging, path) for path in (files if files is not None else staged_files(staging))]
+        if mode == "append" and self.exists():
+            self._add_columns(schema)
         if replacing is None:
             return self._publish(adds, Schema.from_arrow(schema), mode, list(partition_by), record)
         self._add_columns(schema)

@@ -14,22 +14,24 @@ from dagster import (
     asset,
 )
 
-from assets.champions.gate import Decision, decide
+from assets.champions.gate import Decision
 from assets.champions.lineage import champion_lineage
+from assets.champions.refit import candidacy
 from assets.champions.registry import publish_champion
 from assets.code_version import code_version
 from assets.evaluation.incumbent import CHAMPIONS, Champion, published_champion
 from assets.evaluation.judge import EVALUATION, Evaluation, latest_evaluation
 from assets.evaluation.report import segment_errors, totals_plot, worst_segments
-from assets.presentation import BLUE, GREEN, ORANGE, column_schema, new_figure, plot, table
+from assets.presentation import BLUE, GREEN, ORANGE, column_schema, mistakes_explained, new_figure, plot, table
 from resources.lake import Lake
 from resources.mlflow import Mlflow
 from resources.settings import Settings
+from resources.spark import Spark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CODE_VERSION = code_version("assets.champions.gate", "assets.champions.registry")
+CODE_VERSION = code_version("assets.champions.gate", "assets.champions.clearly", "assets.champions.registry")
 PROMOTED, REFUSED, UNCHANGED = "promoted", "refused", "unchanged"
 
 
@@ -48,16 +50,18 @@ def champions_asset(settings: Settings) -> AssetsDefinition:
         code_version=CODE_VERSION,
         pool=f"{settings.name}_promotion",
     )
-    def champions(context: AssetExecutionContext, lake: Lake, mlflow: Mlflow) -> MaterializeResult:
+    def champions(context: AssetExecutionContext, lake: Lake, spark: Spark, mlflow: Mlflow) -> MaterializeResult:
         judged = latest_evaluation(lake)
         assert judged is not None, "evaluation comes first"
         serving = published_champion(lake, mlflow)
-        decision = decide(judged.record, settings.failures.tolerated)
+        with mistakes_explained():
+            found = candidacy(lake, spark, settings, judged, serving, context.log.info)
+        judged, decision = found.evaluation, found.decision
         outcome = PROMOTED if decision.promote else REFUSED
         if serving is not None and serving.tags.get("evaluation") == judged.digest:
             outcome = UNCHANGED
         elif decision.promote:
-            serving = publish_champion(lake, mlflow, judged, decision)
+            serving = publish_champion(lake, mlflow, judged, decision, serving)
         serves = f"version {serving.version} serves" if serving else "the baseline serves"
         context.log.info(f"champions: {outcome}, {serves}; {'; '.join(decision.reasons)}")
         metadata = _metadata(lake, mlflow, judged, decision, outcome, serving)
@@ -70,7 +74,7 @@ def champions_asset(settings: Settings) -> AssetsDefinition:
 def _metadata(
     lake: Lake, mlflow: Mlflow, judged: Evaluation, decision: Decision, outcome: str, serving: Champion | None
 ) -> dict[str, Any]:
-    rows = lake.table(EVALUATION).arrow(version=judged.version)
+    rows = judged.rows(lake)
     metadata: dict[str, Any] = {
         "outcome": outcome,
         "reasons": MetadataValue.md("\n".join(f"- {reason}" for reason in decision.reasons)),

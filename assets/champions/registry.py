@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from assets.champions.gate import Decision
+from assets.champions.gate import Decision, promoted_listing
 from assets.evaluation.incumbent import CHAMPIONS, Champion
-from assets.evaluation.judge import EVALUATION, Evaluation
+from assets.evaluation.judge import Evaluation
 from assets.models.store import UNKNOWN
 from resources.files import write_parquet
 from resources.lake import Lake
@@ -18,13 +18,15 @@ from resources.mlflow import CHAMPION, Mlflow
 PUBLISHED = "published"
 
 
-def publish_champion(lake: Lake, mlflow: Mlflow, evaluation: Evaluation, decision: Decision) -> Champion:
+def publish_champion(
+    lake: Lake, mlflow: Mlflow, evaluation: Evaluation, decision: Decision, incumbent: Champion | None = None
+) -> Champion:
     """Commits the challenger of an evaluation as a version and moves the alias to it, in this order.
 
     Whatever dies on the way leaves the old champion in place: the alias moves last.
     """
     published = uuid.uuid4().hex
-    rows = lake.table(EVALUATION).arrow(version=evaluation.version)
+    rows = promoted_listing(evaluation.rows(lake), incumbent.listing if incumbent else None, decision)
     _commit_rows(lake, rows, published, evaluation.record)
     tags = {
         "published": published,

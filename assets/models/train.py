@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -13,12 +14,14 @@ import pyarrow.compute as pc
 
 from assets.code_version import code_version, version_of
 from assets.features.publish import FeatureSet
+from assets.features.rebuild import committed_files
 from assets.models.choice import chosen, serves_unproven
 from assets.models.fleet_model import FACTS, fleet_facts, fleet_file, train_fleet_model
+from assets.models.labels import refuse_impossible_labels
 from assets.models.line import LINE, TRAINED
 from assets.models.segment import CutOffs
 from assets.models.spread import Say, spread
-from assets.models.store import MODELS, TRAINING, UNKNOWN, Training, latest_training, trainings, write_lines
+from assets.models.store import BESIDE, MODELS, TRAINING, UNKNOWN, Training, latest_training, trainings, write_lines
 from assets.models.tasks import fleet_task, training_tasks
 from assets.models.worker import Plan, train_bucket
 from assets.raw.recipe import Recipe
@@ -43,10 +46,12 @@ def train_fleet(
     anew: bool = False,
     failures: Failures | None = None,
     configuration: str = UNKNOWN,
+    beside: bool = False,
 ) -> tuple[Training, bool]:
     """Trains the named segments (all by default) and commits what came of each; gives the training and if it is new.
 
-    `configuration` is the digest of the settings in force, for the record.
+    `configuration` is the digest of the settings in force, for the record. A training `beside` them (see `BESIDE`) does
+    not become the latest.
 
     A training of all segments that was committed before for the same rows, recipe and code is not repeated, and no
     segment is fitted again whose rows, parameters and code are those of a model in the lake, unless `anew`.
@@ -56,8 +61,10 @@ def train_fleet(
     """
     digest = version_of(features.digest, recipe.digest, CODE_VERSION)
     if segments is None and not anew and (known := _known_training(lake, digest)):
-        _make_latest(lake, known)
+        if not beside:
+            _make_latest(lake, known)
         return known, False
+    refuse_impossible_labels(spark, chain.from_iterable(committed_files(lake, features).values()), recipe)
     tasks, clock = training_tasks(lake, features, segments, spark.threads()), _Clock()
     fleet = _fleet_model(lake, spark, features, recipe, digest, say) if recipe.fleet_rows else None
     clock.tick("fleet-wide model")
@@ -72,6 +79,7 @@ def train_fleet(
         "fleet_model": fleet,
         "serves_unproven": serves_unproven(lines, recipe.metric),
         "configuration_digest": configuration,
+        BESIDE: beside,
         "seconds": clock.seconds,
     }
     _commit(lake, identity, record, lines)
@@ -100,7 +108,9 @@ def _make_latest(lake: Lake, known: Training) -> None:
     if latest is None or latest.record["digest"] == known.record["digest"]:
         return
     with table.staging() as staging:
-        table.commit(staging, table.schema(), known.record, mode="append", partition_by=[TRAINING], files=[])
+        table.commit(
+            staging, table.schema(), {**known.record, BESIDE: False}, mode="append", partition_by=[TRAINING], files=[]
+        )
 
 
 def _plan(
