@@ -14,38 +14,52 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-RESAMPLES = 2_000
-CONFIDENCE = 0.95  # one-sided
+RESAMPLES = 1_000
 NO_EVIDENCE = 1.0
 
 
 @dataclass(frozen=True)
 class Improvement:
-    """By which share the challenger's total error is below the incumbent's, with its bounds (NaN: too few origins)."""
+    """By which share the challenger's total error is below the incumbent's, and its bounds (NaN: nothing to tell from).
+
+    `units` counts what was resampled: origin blocks, or segments.
+    """
 
     share: float
     low: float
     high: float
-    origins: int
+    units: int
 
 
-def fleet_improvement(challenger: Floats, incumbent: Floats, root: int = 1, fewest: int = 4) -> Improvement:
-    """The improvement in total error, of losses by origin block, with one-sided 95% bounds from a block bootstrap.
+def fleet_improvement(challenger: Floats, incumbent: Floats, root: int = 1, chance: float = 0.05) -> Improvement:
+    """The improvement in total error, of losses by origin block, with bounds from a block bootstrap.
 
-    The standard error is that of resampled blocks, times sqrt(B / (B - 1)), and the bounds are Student's with B - 1
-    degrees of freedom: percentiles of a bootstrap of four blocks would be too narrow. With fewer than `fewest` blocks
-    there are no bounds. Kuensch, "The jackknife and the bootstrap for general stationary observations", Annals of
-    Statistics 17 (1989); Davison & Hinkley, "Bootstrap methods and their application" (1997), 2.4 and 8.2.
+    Each bound is missed with the probability `chance`. The standard error is that of resampled blocks, times
+    sqrt(B / (B - 1)), and the bounds are Student's with B - 1 degrees of freedom: percentiles of a bootstrap of four
+    blocks would be too narrow. Kuensch, "The jackknife and the bootstrap for general stationary observations", Annals
+    of Statistics 17 (1989); Davison & Hinkley, "Bootstrap methods and their application" (1997), 2.4 and 8.2.
+
+    Of one origin, whose blocks nothing can be told from, `challenger` and `incumbent` may be the losses by segment:
+    then segments are what is resampled, as if they were independent.
     """
     used = (challenger != 0) | (incumbent != 0)
     new, old = challenger[used], incumbent[used]
-    share, count = _share(new.sum(), old.sum(), root), len(new)
-    if count < fewest or not np.isfinite(share):
+    share, count = float(_share(new.sum(), old.sum(), root)), len(new)
+    if count < 2 or not np.isfinite(share):
         return Improvement(share, np.nan, np.nan, count)
-    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    spread = np.nanstd(_share(weights @ new, weights @ old, root), ddof=1) * np.sqrt(count / (count - 1))
-    margin = float(_student(count - 1).ppf(CONFIDENCE) * spread)
+    spread = _resampled(new, old, root) * np.sqrt(count / (count - 1))
+    margin = float(_student(count - 1).ppf(1 - chance) * spread)
     return Improvement(share, share - margin, share + margin, count)
+
+
+def _resampled(new: Floats, old: Floats, root: int) -> float:
+    """Standard deviation of the improvement over resamples, as many at once as fit well into memory."""
+    draw, count, found = np.random.default_rng(0), len(new), []
+    at_once = max(1, 4_000_000 // count)
+    for first in range(0, RESAMPLES, at_once):
+        taken = draw.integers(0, count, (min(at_once, RESAMPLES - first), count))
+        found.append(_share(new[taken].sum(axis=1), old[taken].sum(axis=1), root))
+    return float(np.nanstd(np.concatenate(found), ddof=1))
 
 
 def _share(new: Floats, old: Floats, root: int) -> Floats:

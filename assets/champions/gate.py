@@ -20,6 +20,7 @@ CLEARLY_WORSE = "its challenger is clearly worse"
 NOT_CLEARLY_BETTER = "another recipe, not clearly better"
 NO_CLEAN_ROW = "another recipe, without a clean row to show that it is better"
 NO_NUMBER = "an error is no number"
+BY_TODAYS_CODE = "the code changed, not the recipe: this is the incumbent's recipe by today's code"
 
 
 @dataclass(frozen=True)
@@ -94,24 +95,19 @@ def _passed(evaluation: dict[str, Any]) -> str:
 
 def _same_recipe(evaluation: dict[str, Any], worse: list[str], pooled: Pooled, rules: Promotion) -> Decision:
     """Promoted unless it is worse; a segment keeps its incumbent only where its challenger is clearly worse."""
-    gain = fleet_improvement(*_of_fleet(pooled.fleet), pooled.fleet.root, rules.origins)
-    latest = fleet_improvement(*_of_fleet(pooled.latest), pooled.latest.root, rules.origins)
+    gain, code = _gain(pooled, rules), () if pooled.same_code else (BY_TODAYS_CODE,)
+    latest = fleet_improvement(*_of_fleet(pooled.latest), pooled.latest.root, rules.false_swaps)
     for which, each, periods in (("", gain, pooled.periods), ("this week's ", latest, pooled.latest_periods)):
+        # the fewer the periods, the more of a difference is luck
         most = rules.tolerance * max(1.0, pooled.horizon / max(periods, 1)) ** 0.5
         if periods and not each.share >= -most:
             rule = f"more than {most:.1%} (promotion.tolerance)"
             worse.append(f"on {which}{periods:,} clean periods {_gain_said(each)} the incumbent, {rule}")
-    kept = _kept(pooled, rules, every=True)
-    code = (
-        ()
-        if pooled.same_code
-        else ("the code changed, not the recipe: this is the incumbent's recipe by today's code",)
-    )
     if worse:
         return _decision(False, (*worse, *code), pooled, gain, case=SAME, worse=True)
+    kept = _kept(pooled, rules, pooled.same)
     if len(kept) >= len(pooled.names) > 0:
-        reason = f"all {len(kept):,} segments keep their incumbent"
-        return _decision(False, (reason, *code), pooled, gain, case=SAME, worse=True, kept=kept)
+        return _decision(False, (*_kept_said(kept), *code), pooled, gain, case=SAME, worse=True, kept=kept)
     met = (
         f"on {pooled.periods:,} clean periods {_gain_said(gain)} the incumbent"
         if pooled.periods
@@ -122,28 +118,40 @@ def _same_recipe(evaluation: dict[str, Any], worse: list[str], pooled: Pooled, r
 
 
 def _changed_recipe(evaluation: dict[str, Any], worse: list[str], pooled: Pooled, rules: Promotion) -> Decision:
-    """Promoted if it is clearly better: by all origins where there are enough, else by the fleet's margin."""
-    gain = fleet_improvement(*_of_fleet(pooled.fleet), pooled.fleet.root, rules.origins)
-    met = f"{pooled.periods:,} clean periods ({gain.origins} origins)"
+    """Promoted if the fleet is clearly better; segments whose challenger is clearly worse, or untested, stay.
+
+    To ask of each segment that it be clearly better for itself would change next to none: docs/promotion.md.
+    """
+    gain, enough = _gain(pooled, rules), pooled.origins >= rules.origins
+    if not pooled.periods or not pooled.origins:
+        since = pooled.first_clean or "the last snapshot"
+        reasons = (*worse, f"the recipe changed and no row is clean yet: those after {since} count")
+        return _decision(False, reasons, pooled, None, worse=bool(worse), refit=True)
+    met = f"{pooled.periods:,} clean periods ({pooled.origins} origins)"
     said = f"the recipe changed; on {met} {_gain_said(gain)} the incumbent"
-    if not pooled.periods or not gain.origins:
-        not_yet = (
-            f"the recipe changed and no row is clean yet: those after {pooled.first_clean or 'the last snapshot'} count"
-        )
-        return _decision(False, (*worse, not_yet), pooled, None, worse=bool(worse), refit=True)
-    if gain.origins >= rules.origins:
-        better, needed = gain.low > 0, "its lower bound is not above 0"
-    else:
-        better = gain.share >= rules.margin
-        needed = f"with fewer than {rules.origins} origins it takes {rules.margin:.1%} (promotion.margin)"
-    if worse or not better:
-        return _decision(
-            False, (*worse, f"{said}: {needed}" if not better else said), pooled, gain, worse=bool(worse), refit=True
-        )
-    kept = _kept(pooled, rules, every=gain.origins >= rules.origins)
+    lacking = [] if gain.low > 0 else ["its lower bound is not above 0"]
+    if not enough and not gain.share >= rules.margin:
+        lacking.append(f"with fewer than {rules.origins} origins it takes {rules.margin:.1%} (promotion.margin)")
+    if worse or lacking:
+        reasons = (*worse, f"{said}: {', '.join(lacking)}" if lacking else said)
+        return _decision(False, reasons, pooled, gain, worse=bool(worse), refit=True)
+    kept = _kept(pooled, rules, np.ones(len(pooled.names), dtype=bool))
     if len(kept) >= len(pooled.names) > 0:
-        return _decision(False, (f"{said}, but no single segment is clearly better",), pooled, gain, refit=True)
+        return _decision(False, (said, *_kept_said(kept)), pooled, gain, refit=True)
     return _decision(True, (said, _passed(evaluation), *_kept_said(kept)), pooled, gain, kept=kept)
+
+
+def _gain(pooled: Pooled, rules: Promotion) -> Improvement:
+    """The fleet's improvement by origins or, while these are too few to tell luck from skill, by segments."""
+    if pooled.origins >= rules.origins:
+        return fleet_improvement(*_of_fleet(pooled.fleet), pooled.fleet.root, rules.false_swaps)
+    each = _part(pooled.segments, pooled.segments.defined)
+    by_segment = fleet_improvement(
+        each.challenger.sum(axis=1), each.incumbent.sum(axis=1), each.root, rules.false_swaps
+    )
+    whole = fleet_improvement(*_of_fleet(pooled.fleet), pooled.fleet.root, rules.false_swaps)
+    half = (by_segment.high - by_segment.low) / 2
+    return Improvement(whole.share, whole.share - half, whole.share + half, by_segment.units)
 
 
 def _decision(
@@ -153,18 +161,19 @@ def _decision(
     return Decision(promote, reasons, **{**told, "improvement": gain, **rest})
 
 
-def _kept(pooled: Pooled, rules: Promotion, *, every: bool) -> pa.Table:
-    """Segments that keep the incumbent and why; with `every` each one is tested, else only what shows nothing stays."""
-    losses, same = pooled.segments, pooled.same
+def _kept(pooled: Pooled, rules: Promotion, unless_worse: NDArray[np.bool_]) -> pa.Table:
+    """Segments that keep the incumbent, and why: where the challenger is clearly worse, or not clearly better.
+
+    The second is asked of segments that are not `unless_worse`. Nobody changes the recipe of a segment unseen.
+    """
+    losses, other = pooled.segments, ~unless_worse
     why = np.full(len(pooled.names), None, dtype=object)
-    if every and len(why):
-        alike, other = (_part(losses, which) for which in (same, ~same))
-        why[same] = np.where(_clearly(alike, rules, worse=True), CLEARLY_WORSE, None)
-        why[~same] = np.where(_clearly(other, rules, worse=False), None, NOT_CLEARLY_BETTER)
-    why[~same & (losses.rows.sum(axis=1) == 0)] = NO_CLEAN_ROW
+    why[unless_worse] = np.where(_clearly(_part(losses, unless_worse), rules, worse=True), CLEARLY_WORSE, None)
+    why[other] = np.where(_clearly(_part(losses, other), rules, worse=False), None, NOT_CLEARLY_BETTER)
+    why[~pooled.same & (losses.rows.sum(axis=1) == 0)] = NO_CLEAN_ROW
     why[~losses.defined] = NO_NUMBER
-    left = np.flatnonzero(why != None)  # noqa: E711  # element by element
-    return pa.table([pooled.names.take(pa.array(left)), pa.array(why[left], pa.string())], schema=KEPT)
+    left = np.flatnonzero([reason is not None for reason in why])
+    return pa.table([pooled.names.take(pa.array(left, pa.int64())), pa.array(why[left], pa.string())], schema=KEPT)
 
 
 def _clearly(losses: Losses, rules: Promotion, *, worse: bool) -> NDArray[np.bool_]:

@@ -80,15 +80,11 @@ def pooled_comparison(lake: Lake, record: dict[str, Any]) -> Pooled | None:
 def _comparable(lake: Lake, facts: dict[str, Any]) -> list[dict[str, Any]]:
     """Comparisons of the same challenging recipe up to this one, newest first; rows without time are not pooled."""
     found = {r[COMPARISON]: r for r in lake.table(COMPARISONS).records().values() if COMPARISON in r}
-    alike = [
-        record
-        for record in found.values()
-        if (record["challenger"], record["metric"]) == (facts["challenger"], facts["metric"])
-        and (
-            (record["through"] <= facts["through"] and not facts["timeless"]) or record[COMPARISON] == facts[COMPARISON]
-        )
-    ]
-    return sorted(alike, key=lambda record: -record["through"])
+    if facts["timeless"]:
+        return [found[facts[COMPARISON]]]
+    alike = (r for r in found.values() if all(r[name] == facts[name] for name in ("challenger", "metric")))
+    earlier = (record for record in alike if record["through"] <= facts["through"])
+    return sorted(earlier, key=lambda record: -record["through"])
 
 
 def _parts_once(known: Sequence[dict[str, Any]], facts: dict[str, Any]) -> list[tuple[str, int, int]]:
