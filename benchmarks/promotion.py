@@ -109,13 +109,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=400)
     parser.add_argument("--segments", type=int, nargs="*", default=[200, 2_000])
+    parser.add_argument("--cases", type=int, nargs="*", default=list(range(len(CASES))), help="places in CASES")
     parser.add_argument("--origins", type=int, nargs="*", default=[1, 2, 4, 8, 16])
     given = parser.parse_args()
     print(
         "| recipe | segments | origins | promoted | segments swapped | swapped without gain |"
         "\n|---|---|---|---|---|---|"
     )
-    for case in CASES:
+    for case in (CASES[place] for place in given.cases):
         for segments in given.segments:
             for origins in given.origins:
                 print(line(case, segments, origins, given.repeat), flush=True)

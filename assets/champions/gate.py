@@ -20,6 +20,8 @@ CLEARLY_WORSE = "its challenger is clearly worse"
 NOT_CLEARLY_BETTER = "another recipe, not clearly better"
 NO_CLEAN_ROW = "another recipe, without a clean row to show that it is better"
 NO_NUMBER = "an error is no number"
+# by simulation (docs/promotion.md): origins are not quite independent, segments that share a period's shocks less so
+ORIGINS_CAUTION, SEGMENTS_CAUTION = 2, 5
 BY_TODAYS_CODE = "the code changed, not the recipe: this is the incumbent's recipe by today's code"
 
 
@@ -144,10 +146,10 @@ def _changed_recipe(evaluation: dict[str, Any], worse: list[str], pooled: Pooled
 def _gain(pooled: Pooled, rules: Promotion) -> Improvement:
     """The fleet's improvement by origins or, while these are too few to tell luck from skill, by segments."""
     if pooled.origins >= rules.origins:
-        return fleet_improvement(*_of_fleet(pooled.fleet), pooled.fleet.root, rules.false_swaps)
+        return fleet_improvement(*_of_fleet(pooled.fleet), pooled.fleet.root, rules.false_swaps / ORIGINS_CAUTION)
     each = _part(pooled.segments, pooled.segments.defined)
     by_segment = fleet_improvement(
-        each.challenger.sum(axis=1), each.incumbent.sum(axis=1), each.root, rules.false_swaps
+        each.challenger.sum(axis=1), each.incumbent.sum(axis=1), each.root, rules.false_swaps / SEGMENTS_CAUTION
     )
     whole = fleet_improvement(*_of_fleet(pooled.fleet), pooled.fleet.root, rules.false_swaps)
     half = (by_segment.high - by_segment.low) / 2
