@@ -8,6 +8,7 @@ variance towards the other segments', and many segments tested at once are held 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ def _share(new: Floats, old: Floats, root: int) -> Floats:
     return np.where((np.asarray(new) == 0) & (np.asarray(old) == 0), 0.0, share)[()]
 
 
-def chances_of_worse(challenger: Floats, incumbent: Floats, rows: Floats, fewest: int = 4) -> Floats:
+def chances_of_worse(challenger: Floats, incumbent: Floats, rows: NDArray[np.int64], fewest: int = 4) -> Floats:
     """For each segment (losses and rows: segments by blocks) the probability that its challenger is no better.
 
     A segment's improvement x is its losses' difference as a share of the incumbent's; its variance comes from the same
@@ -165,7 +166,7 @@ def discoveries(chances: Floats, rate: float) -> Bools:
     return chances <= ranked[np.flatnonzero(held)[-1]]
 
 
-def _student(freedom: float | Floats) -> object:
+def _student(freedom: float | Floats) -> Any:
     from scipy.stats import t
 
     return t(freedom)

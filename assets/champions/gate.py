@@ -169,12 +169,12 @@ def _kept(pooled: Pooled, rules: Promotion, unless_worse: NDArray[np.bool_]) -> 
     The second is asked of segments that are not `unless_worse`. Nobody changes the recipe of a segment unseen.
     """
     losses, other = pooled.segments, ~unless_worse
-    why = np.full(len(pooled.names), None, dtype=object)
-    why[unless_worse] = np.where(_clearly(_part(losses, unless_worse), rules, worse=True), CLEARLY_WORSE, None)
-    why[other] = np.where(_clearly(_part(losses, other), rules, worse=False), None, NOT_CLEARLY_BETTER)
+    why = np.full(len(pooled.names), "", dtype=object)
+    why[np.flatnonzero(unless_worse)[_clearly(_part(losses, unless_worse), rules, worse=True)]] = CLEARLY_WORSE
+    why[np.flatnonzero(other)[~_clearly(_part(losses, other), rules, worse=False)]] = NOT_CLEARLY_BETTER
     why[~pooled.same & (losses.rows.sum(axis=1) == 0)] = NO_CLEAN_ROW
     why[~losses.defined] = NO_NUMBER
-    left = np.flatnonzero([reason is not None for reason in why])
+    left = np.flatnonzero(why != "")
     return pa.table([pooled.names.take(pa.array(left, pa.int64())), pa.array(why[left], pa.string())], schema=KEPT)
 
 

@@ -56,13 +56,6 @@ def main_training(champion: Champion, known: Mapping[str, Training]) -> Training
     return known[max(found)[1]] if found else None
 
 
-def clean_after(champion: Champion, known: Mapping[str, Training]) -> int | None:
-    """The last period that anything about a champion can have been chosen by: the last label known to its trainings."""
-    seen = [known[key].record["trained_through"] for key in champion.trainings if key in known]
-    listed = [pc.max(champion.listing[name]).as_py() for name in ("trained_through", "selected_through")]
-    return max((period for period in [*seen, *listed] if period is not None), default=None)
-
-
 def comparison_facts(
     digest: str, challenger: Training, champion: Champion, known: Mapping[str, Training], after: int, through: int
 ) -> dict[str, Any] | None:

@@ -12,20 +12,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.code_version import code_version, version_of
-from assets.evaluation.compare import CANDIDATES, COMPARED, JUDGED, Against, JudgeTask, judge_bucket
-from assets.evaluation.comparisons import clean_after, comparison_facts, comparison_rows, keep_comparison
-from assets.evaluation.incumbent import Champion, answers, recipes_of
+from assets.evaluation.compare import COMPARED, JUDGED, Against, JudgeTask, judge_bucket
+from assets.evaluation.comparisons import comparison_facts, comparison_rows, keep_comparison
+from assets.evaluation.incumbent import Champion, Incumbent, answers, incumbent_for
+from assets.evaluation.record import evaluation_record
 from assets.features.publish import SEGMENTS, FeatureSet
 from assets.features.rebuild import BucketFiles, committed_files, files_for
-from assets.models.error_sums import LOSSES, METRICS, metric_of, totals, undefined
-from assets.models.line import FAILED, SKIPPED
+from assets.models.line import SKIPPED
 from assets.models.predictions import Candidate, ModelGroup
 from assets.models.segment import CutOffs
 from assets.models.spread import Say, spread
 from assets.models.store import (
     LISTING,
     TRAINING,
-    UNKNOWN,
     Training,
     as_listing,
     listing_of,
@@ -33,7 +32,6 @@ from assets.models.store import (
     trainings,
 )
 from assets.raw.parse import KEY, PERIOD
-from assets.raw.recipe import Recipe
 from resources.files import write_parquet
 from resources.lake import Lake
 from resources.problems import InputError
@@ -91,10 +89,10 @@ def evaluate(
     if last and last.digest == digest and _still_holds(last, champion):
         return last, False
     challenger = challenger_listing(lake, features, training, champion)
-    incumbent = _incumbent(lake, features, training.recipe, champion)
+    incumbent = incumbent_for(lake, features, training.recipe, champion)
     sums = _judge(lake, spark, settings, features, training, challenger, incumbent, say)
     table = challenger.join(sums.select(JUDGED.names), "segment", join_type="left outer").sort_by("segment")
-    record = _record(digest, features, training, incumbent, table)
+    record = evaluation_record(digest, features, training, incumbent, table)
     record["champion_version"] = champion.version if champion else None
     record["comparison"] = _compared(lake, digest, features, training, challenger, incumbent, sums)
     with lake.table(name).staging() as staging:
@@ -109,7 +107,7 @@ def _compared(
     features: FeatureSet,
     training: Training,
     challenger: pa.Table,
-    incumbent: _Incumbent,
+    incumbent: Incumbent,
     sums: pa.Table,
 ) -> dict[str, Any] | None:
     """Keeps what challenger and incumbent did on clean rows, and says what it is; None without an incumbent."""
@@ -154,44 +152,6 @@ def challenger_listing(lake: Lake, features: FeatureSet, training: Training, cha
     return pa.concat_tables([listed, pa.Table.from_arrays(blank, schema=LISTING)])
 
 
-@dataclass(frozen=True)
-class _Incumbent:
-    """The fleet that serves, if it can be compared at all: on the whole holdout, or why not, and on rows `after`."""
-
-    champion: Champion | None
-    why_not: str | None = None
-    selected_through: int | None = None
-    after: int = 0
-
-    @property
-    def on_holdout(self) -> Champion | None:
-        """The fleet, where no row of the holdout trained its twins."""
-        return None if self.why_not else self.champion
-
-
-def _incumbent(lake: Lake, features: FeatureSet, recipe: Recipe, champion: Champion | None) -> _Incumbent:
-    """The incumbent, and which rows are clean for it: those after all that its models or its promotion were chosen by.
-
-    Rows without time have no order, so that none is known to be later: they are compared on the holdout itself.
-    """
-    if champion is None:
-        return _Incumbent(None, "no fleet served before")
-    if not answers(lake, champion, recipe):
-        return _Incumbent(
-            None, "it answers another question: segment, time, label, frequency or the rows held out changed"
-        )
-    if any(theirs.horizon < recipe.horizon for theirs in recipes_of(lake, champion)):
-        return _Incumbent(None, "it forecasts fewer periods ahead, from labels that are not known yet at this horizon")
-    holdout_from = features.profile.last_period - recipe.holdout
-    cut_offs = [pc.max(champion.listing[name]).as_py() for name in ("judged_through", "selected_through")]
-    trained = max((cut_off for cut_off in cut_offs if cut_off is not None), default=holdout_from)
-    seen = trained > holdout_from
-    why_not = "its twins were trained or selected on rows of this holdout" if seen else None
-    selected = clean_after(champion, trainings(lake)) if recipe.time else trained
-    after = max(holdout_from, trained, holdout_from if selected is None else selected)
-    return _Incumbent(champion, why_not, selected, after)
-
-
 def _judge(
     lake: Lake,
     spark: Spark,
@@ -199,7 +159,7 @@ def _judge(
     features: FeatureSet,
     training: Training,
     challenger: pa.Table,
-    incumbent: _Incumbent,
+    incumbent: Incumbent,
     say: Say | None,
 ) -> pa.Table:
     recipe, files, champion = training.recipe, committed_files(lake, features), incumbent.champion
@@ -259,80 +219,3 @@ def fleet_mean(spark: Spark, files: BucketFiles, label: str, through: int) -> fl
     frame = spark.session().read.parquet(*[file for own in files.values() for file in own])
     row = frame.where(f"{PERIOD} <= {through}").selectExpr(f"avg({quoted(label)})").first()
     return float(row[0]) if row and row[0] is not None else 0.0
-
-
-def _record(
-    digest: str,
-    features: FeatureSet,
-    training: Training,
-    against: _Incumbent,
-    table: pa.Table,
-) -> dict[str, Any]:
-    recipe, profile, incumbent = training.recipe, features.profile, against.on_holdout
-    held_out = profile.timeline.last(recipe.holdout) if profile.timeline else None
-    summed = totals(table)
-    errors = {candidate: metric_of(recipe.metric, summed, candidate) for candidate in CANDIDATES}
-    return {
-        "digest": digest,
-        "training": training.id,
-        "metric": recipe.metric,
-        "errors": errors,
-        "bias": {c: metric_of("bias", summed, c) for c in errors},
-        "metrics": {name: {c: metric_of(name, summed, c) for c in errors} for name in METRICS},
-        "rows": summed["count"],
-        "failed": pc.sum(pc.equal(table["status"], FAILED)).as_py() or 0,
-        "segments": len(table),
-        "undefined": pc.sum(undefined(table)).as_py() or 0,
-        "worse_than_baseline": _worse_than_baseline(recipe.metric, table),
-        "compared": _comparable_sums(recipe.metric, summed, bool(incumbent)),
-        "incumbent_version": incumbent.version if incumbent else None,
-        "incumbent_left_out": against.why_not,
-        "holdout": {
-            "start": held_out[0].isoformat() if held_out is not None else None,
-            "end": held_out[-1].isoformat() if held_out is not None else None,
-        },
-        "last_label": profile.timeline.last_label.isoformat() if profile.timeline else None,
-        "holdout_from": profile.last_period - recipe.holdout,
-        "trained_through": training.record["trained_through"],
-        "judged_through": _latest(table, "judged_through"),
-        "selected_through": _latest(table, "selected_through"),
-        "incumbent_judged_through": _latest(against.champion.listing, "judged_through") if against.champion else None,
-        "incumbent_selected_through": against.selected_through,
-        "cut_offs": _cut_offs(table, against),
-        "features_version": features.version,
-        "features_digest": features.digest,
-        "raw_digest": features.record["raw_digest"],
-        "recipe_digest": recipe.digest,
-        "configuration_digest": training.record.get("configuration_digest", UNKNOWN),
-    }
-
-
-def _comparable_sums(metric: str, summed: dict[str, float | None], has_incumbent: bool) -> dict[str, float | None]:
-    """Sums that rank candidates on the same rows as the metric does, and exist where the metric does not."""
-    kind = LOSSES[metric]
-    candidates = ["challenger", "served", "fleet", "baseline", *(["incumbent"] if has_incumbent else [])]
-    return {candidate: summed[f"{candidate}_{kind}"] for candidate in candidates}
-
-
-def _worse_than_baseline(metric: str, table: pa.Table) -> dict[str, int]:
-    """How many of the segments with rows in the holdout would be served worse than by the baseline."""
-    served, baseline = (table[f"{name}_{LOSSES[metric]}"] for name in ("served", "baseline"))
-    known = pc.and_(pc.is_finite(served), pc.is_finite(baseline))
-    judged = pc.and_(known, pc.greater(table["count"], 0))
-    worse = pc.and_(judged, pc.greater(served, baseline))
-    return {"segments": pc.sum(worse).as_py() or 0, "of": pc.sum(judged).as_py() or 0}
-
-
-def _cut_offs(table: pa.Table, against: _Incumbent) -> dict[str, dict[str, int | None]]:
-    """Of each candidate the last period that its judged models were trained on, and that it was chosen by."""
-    own = {"trained_through": _latest(table, "judged_through"), "selected_through": _latest(table, "selected_through")}
-    found: dict[str, dict[str, int | None]] = {name: dict(own) for name in ("challenger", "served", "fleet")}
-    found["baseline"] = {"trained_through": own["selected_through"], "selected_through": None}
-    if against.champion is not None:
-        trained = _latest(against.champion.listing, "judged_through")
-        found["incumbent"] = {"trained_through": trained, "selected_through": against.selected_through}
-    return found
-
-
-def _latest(table: pa.Table, column: str) -> int | None:
-    return pc.max(table[column]).as_py()

@@ -32,7 +32,8 @@ class Losses:
     @property
     def defined(self) -> NDArray[np.bool_]:
         """Segments all of whose losses are numbers."""
-        return np.isfinite(self.challenger).all(axis=1) & np.isfinite(self.incumbent).all(axis=1)
+        both = np.isfinite(self.challenger) & np.isfinite(self.incumbent)
+        return np.asarray(both.all(axis=1), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def _losses(
     rows = table.filter(pa.array(used))
 
     def summed(name: str) -> Floats:
-        return np.bincount(cell, _numbers(rows[name]), minlength=size[0] * size[1]).reshape(size)
+        return np.bincount(cell, _numbers(rows[name]), minlength=size[0] * size[1]).reshape(size).astype(np.float64)
 
     return Losses(summed("rows").astype(np.int64), summed("challenger"), summed("incumbent"), root)
 
