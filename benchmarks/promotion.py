@@ -50,23 +50,24 @@ CASES = (
     Case("20% of segments 10% better, others equal", few_gain(0.2, 0.10)),
     Case("2% worse", spread_gains(-0.02, 0.0)),
     Case("2% worse, segments differ by 5%", spread_gains(-0.02, 0.05)),
+    Case("5% of segments 50% worse, others equal", few_gain(0.05, -0.5)),
 )
 
 
-def made(draw: np.random.Generator, segments: int, origins: int, gains: Floats, alike: float = ALIKE) -> Pooled:
-    """Two fleets' absolute errors over so many origins, as the gate gets them."""
+def made(draw: np.random.Generator, segments: int, origins: int, gains: Floats, *, same: bool = False) -> Pooled:
+    """Two fleets' absolute errors over so many origins, as the gate gets them; with `same` they are of one recipe."""
     periods = origins * HORIZON
     size = np.exp(draw.normal(0, 1.2, segments))[:, None] * np.exp(0.3 * draw.standard_normal((segments, periods)))
     old = _autocorrelated(draw, segments, periods)
-    new = alike * old + np.sqrt(1 - alike**2) * _autocorrelated(draw, segments, periods)
+    new = ALIKE * old + np.sqrt(1 - ALIKE**2) * _autocorrelated(draw, segments, periods)
     shape = (segments, origins, HORIZON)
     incumbent = np.abs(size * old).reshape(shape).sum(axis=2)
     challenger = ((1 - gains)[:, None] * np.abs(size * new)).reshape(shape).sum(axis=2)
     rows = np.full((segments, origins), HORIZON)
     fleet = Losses(*(part.sum(axis=0, keepdims=True) for part in (rows, challenger, incumbent)))
-    names, other = pa.array([f"s{n}" for n in range(segments)]), np.zeros(segments, dtype=bool)
+    names, every = pa.array([f"s{n}" for n in range(segments)]), np.full(segments, same)
     each = Losses(rows, challenger, incumbent)
-    return Pooled(names, other, each, fleet, periods, fleet, periods, HORIZON, same_recipe=False, same_code=True)
+    return Pooled(names, every, each, fleet, periods, fleet, periods, HORIZON, same_recipe=same, same_code=True)
 
 
 def _autocorrelated(draw: np.random.Generator, segments: int, periods: int) -> Floats:
@@ -82,18 +83,18 @@ def _autocorrelated(draw: np.random.Generator, segments: int, periods: int) -> F
     return found
 
 
-def outcomes(case: Case, segments: int, origins: int, repeat: int) -> Iterator[tuple[Decision, Floats]]:
+def outcomes(case: Case, segments: int, origins: int, repeat: int, *, same: bool) -> Iterator[tuple[Decision, Floats]]:
     """The gate's decisions on made comparisons, and the gains that were true."""
     for number in range(repeat):
         draw = np.random.default_rng([number, segments, origins])
         gains = case.gains(draw, segments)
-        yield decide(FIT, 1.0, pooled=made(draw, segments, origins, gains)), gains
+        yield decide(FIT, 1.0, pooled=made(draw, segments, origins, gains, same=same)), gains
 
 
-def line(case: Case, segments: int, origins: int, repeat: int) -> str:
+def line(case: Case, segments: int, origins: int, repeat: int, *, same: bool) -> str:
     """A row of the table: how often promoted, share of segments swapped, and of these the share without a gain."""
     promoted, swapped, wrong = 0, [], []
-    for decision, gains in outcomes(case, segments, origins, repeat):
+    for decision, gains in outcomes(case, segments, origins, repeat, same=same):
         promoted += decision.promote
         taken = np.ones(segments, dtype=bool)
         taken[[int(name[1:]) for name in decision.kept["segment"].to_pylist()]] = False
@@ -111,6 +112,7 @@ def main() -> None:
     parser.add_argument("--segments", type=int, nargs="*", default=[200, 2_000])
     parser.add_argument("--cases", type=int, nargs="*", default=list(range(len(CASES))), help="places in CASES")
     parser.add_argument("--origins", type=int, nargs="*", default=[1, 2, 4, 8, 16])
+    parser.add_argument("--same", action="store_true", help="newer data, not another recipe")
     given = parser.parse_args()
     print(
         "| recipe | segments | origins | promoted | segments swapped | swapped without gain |"
@@ -119,7 +121,7 @@ def main() -> None:
     for case in (CASES[place] for place in given.cases):
         for segments in given.segments:
             for origins in given.origins:
-                print(line(case, segments, origins, given.repeat), flush=True)
+                print(line(case, segments, origins, given.repeat, same=given.same), flush=True)
 
 
 if __name__ == "__main__":

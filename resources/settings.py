@@ -168,10 +168,10 @@ class Evaluation(Section):
 class Promotion(Section):
     """When a challenger may serve, and how it comes to: docs/promotion.md.
 
-    `margin`: share by which a changed recipe's total error must be lower than the incumbent's; `tolerance`: share by
-    which that of the same recipe on newer data may be higher. `worse_than_baseline`: share of segments; `bias`: share
-    of the labels' sum. `false_swaps`: share of swapped segments that may be swapped by chance. `origins`: forecast
-    origins before segments are tested one by one. `expires`: days that an approval is waited for. `shadow`, `split`:
+    `margin`: share by which a changed recipe's total error must be lower than the incumbent's while there are few
+    origins; `tolerance`: share by which that of the same recipe on newer data may be higher over a horizon.
+    `worse_than_baseline`: share of segments; `bias`: share of the labels' sum. `false_swaps`: share of segments that may
+    be swapped, or kept, by chance. `origins`: forecast origins before blocks and single segments are tested. `expires`: days that an approval is waited for. `shadow`, `split`:
     shares of segments, the same every week.
     """
 
