@@ -24,10 +24,14 @@ CalendarFeature = Literal[
     "month", "quarter", "year", "trend",
 ]  # fmt: skip
 Statistic = Literal["mean", "std", "min", "max", "sum"]
-Metric = Literal["wape", "mae", "rmse"]
+Metric = Literal["wape", "mae", "rmse", "rmspe", "pinball", "auc", "log_loss"]
 Objective = Literal[
     "regression", "regression_l1", "huber", "fair", "poisson", "quantile", "mape", "gamma", "tweedie",
+    "binary",
 ]  # fmt: skip
+# objective -> the metric that models are judged by where none is named, and all that mean something for it
+OF_NUMBERS = ("wape", "mae", "rmse", "rmspe")
+METRICS = {"binary": ("log_loss", "auc"), "quantile": ("pinball", *OF_NUMBERS)}
 # sections that say where a fleet is kept, by whom and how long: no result depends on them
 SHAPES_NOTHING = ("lake", "owner", "schedule", "mlflow", "retention")
 _ONE_THREAD = "nothing: each model trains on one thread, so that results repeat"
@@ -150,10 +154,13 @@ class Failures(Section):
 
 
 class Evaluation(Section):
-    """How models are judged; periods are those of `frequency`."""
+    """How models are judged; periods are those of `frequency`.
+
+    `metric` follows the objective: `wape`, of `quantile` `pinball`, of `binary` `log_loss`.
+    """
 
     holdout: Positive | None = None
-    metric: Metric = "wape"
+    metric: Metric | None = None
     season: Positive | None = None
     minimum_history: Annotated[int, Field(ge=2)] | None = None
 
@@ -161,11 +168,11 @@ class Evaluation(Section):
 class Promotion(Section):
     """When a challenger may serve, and how it comes to: docs/promotion.md.
 
-    `margin`: share by which a changed recipe's total error must be lower than the incumbent's; `tolerance`: share by
-    which that of the same recipe on newer data may be higher. `worse_than_baseline`: share of segments; `bias`: share
-    of the labels' sum. `false_swaps`: share of swapped segments that may be swapped by chance. `origins`: forecast
-    origins before segments are tested one by one. `expires`: days that an approval is waited for. `shadow`, `split`:
-    shares of segments, the same every week.
+    `margin`: share by which a changed recipe's total error must be lower than the incumbent's while there are few
+    origins; `tolerance`: share by which that of the same recipe on newer data may be higher over a horizon.
+    `worse_than_baseline`: share of segments; `bias`: share of the labels' sum. `false_swaps`: share of segments
+    that may be swapped, or kept, by chance. `origins`: forecast origins before blocks and single segments are tested.
+    `expires`: days that an approval is waited for. `shadow`, `split`: shares of segments, the same every week.
     """
 
     mode: Literal["automatic", "manual"] = "automatic"
@@ -288,6 +295,11 @@ class Settings(Section):
         """MLflow's tracking URI: configured, from the environment, or SQLite beside the lake."""
         embedded = f"sqlite:///{self.lake}/mlflow/mlflow.db" if is_local(self.lake) else ""
         return self.mlflow.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded
+
+
+def metrics_of(objective: str) -> tuple[str, ...]:
+    """The metrics that mean something for an objective; the first is used where none is named."""
+    return METRICS.get(objective, OF_NUMBERS)
 
 
 def is_local(path: str) -> bool:

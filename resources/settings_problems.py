@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from resources.problems import InputError, Problem
-from resources.settings import Settings
+from resources.settings import Metric, Settings, metrics_of
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -175,6 +175,7 @@ def impossible_combinations(document: dict[str, Any], lines: Lines, name: str) -
     found = [*_columns_named_twice(document, features, lines, name), *_in_need_of_time(document, lines, name)]
     found += _former_names_in_use(document, features, lines, name)
     found += [*_contradicted_roles(document, lines, name), *_query_alone(document, lines, name)]
+    found += _metric_of_another_objective(document, lines, name)
     lags = features.get("lags")
     if isinstance(horizon, int) and isinstance(lags, list):
         found += [
@@ -219,6 +220,21 @@ def _former_names_in_use(document: dict[str, Any], features: dict[str, Any], lin
                 found.append(
                     Problem(where, f"{each!r} has a role of its own", "a former name stands for one column only")
                 )
+    return found
+
+
+def _metric_of_another_objective(document: dict[str, Any], lines: Lines, name: str) -> list[Problem]:
+    """A metric that means nothing for the objective, and what a probability cannot be put through."""
+    model, found = _mapping(document.get("model")), []
+    objective, metric = model.get("objective", "regression"), _mapping(document.get("evaluation")).get("metric")
+    usable = metrics_of(objective) if isinstance(objective, str) else ()
+    if metric in get_args(Metric) and metric not in usable:
+        what = f"{metric} means nothing for the objective {objective!r}"
+        remedy = f"write {' or '.join(usable)}, or leave it out"
+        found.append(Problem(_where("evaluation.metric", lines, name), what, remedy))
+    if objective == "binary" and model.get("label_transform", "none") != "none":
+        where = _where("model.label_transform", lines, name)
+        found.append(Problem(where, "a label of 0 and 1 is not transformed", "remove it, or choose another objective"))
     return found
 
 

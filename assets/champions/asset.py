@@ -22,11 +22,11 @@ from dagster import (
 from pydantic import Field
 
 from assets.champions.approval import approve, reject
-from assets.champions.gate import decide
 from assets.champions.history import versions_table
 from assets.champions.lineage import champion_lineage
 from assets.champions.listing import outcomes_of
 from assets.champions.promotion import UNCHANGED, Outcome, promote
+from assets.champions.refit import candidacy
 from assets.champions.registry import Word
 from assets.champions.report import WORST, changes_plot, kept_segments, page_of, segment_changes, write_report
 from assets.champions.rollback import roll_back, unpin
@@ -34,17 +34,19 @@ from assets.code_version import code_version
 from assets.evaluation.incumbent import CHAMPIONS, Champion, published_champion
 from assets.evaluation.judge import EVALUATION, latest_evaluation
 from assets.evaluation.report import totals_plot
+from assets.models.spread import Say
 from assets.presentation import BLUE, GREEN, ORANGE, column_schema, mistakes_explained, new_figure, plot, table
 from resources.lake import Lake
 from resources.mlflow import Mlflow
 from resources.problems import InputError, Problem
 from resources.settings import Settings
+from resources.spark import Spark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RETRIES, RETRY_SECONDS = 3, 5.0
-CODE_VERSION = code_version("assets.champions.gate", "assets.champions.registry")
+CODE_VERSION = code_version("assets.champions.gate", "assets.champions.clearly", "assets.champions.registry")
 
 
 class Action(Enum):
@@ -86,10 +88,13 @@ def champions_asset(settings: Settings) -> AssetsDefinition:
         pool=f"{settings.name}_promotion",
     )
     def champions(
-        context: AssetExecutionContext, config: ChampionsConfig, lake: Lake, mlflow: Mlflow
+        context: AssetExecutionContext, config: ChampionsConfig, lake: Lake, spark: Spark, mlflow: Mlflow
     ) -> MaterializeResult:
         with mistakes_explained(), _registry_asked_again(context):
-            outcome = _carried_out(config, settings, lake, mlflow)
+            if config.action is Action.GATE:
+                outcome = _gates_word(settings, lake, spark, mlflow, context.log.info)
+            else:
+                outcome = _persons_word(config, lake, mlflow)
         serving = outcome.serving
         serves = f"version {serving.version} serves" if serving else "the baseline serves"
         context.log.info(f"champions: {outcome.what}, {serves}; {'; '.join(outcome.reasons)}")
@@ -114,13 +119,16 @@ def _registry_asked_again(context: AssetExecutionContext) -> Iterator[None]:
         raise RetryRequested(RETRIES, seconds_to_wait=RETRY_SECONDS * 2**context.retry_number) from error
 
 
-def _carried_out(config: ChampionsConfig, settings: Settings, lake: Lake, mlflow: Mlflow) -> Outcome:
+def _gates_word(settings: Settings, lake: Lake, spark: Spark, mlflow: Mlflow, say: Say) -> Outcome:
+    judged = latest_evaluation(lake)
+    assert judged is not None, "evaluation comes first"
+    found = candidacy(lake, spark, settings, judged, published_champion(lake, mlflow), say)
+    report = lake.path("reports/evaluation.html")
+    return promote(lake, mlflow, settings.promotion, found.evaluation, found.decision, report)
+
+
+def _persons_word(config: ChampionsConfig, lake: Lake, mlflow: Mlflow) -> Outcome:
     word = Word(config.by, config.note)
-    if config.action is Action.GATE:
-        judged = latest_evaluation(lake)
-        assert judged is not None, "evaluation comes first"
-        decision = decide(judged.record, settings.failures.tolerated)
-        return promote(lake, mlflow, settings.promotion, judged, decision, lake.path("reports/evaluation.html"))
     if config.action is Action.APPROVE:
         what, said = "approved", f"version {approve(lake, mlflow, config.version, word)}"
     elif config.action is Action.REJECT:

@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow.compute as pc
 from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, AssetKey, asset_check
 
-from assets.champions.gate import decide
+from assets.champions.refit import REFITS, decided
 from assets.champions.registry import moved_from
 from assets.evaluation.incumbent import CHAMPIONS, published_champion, standing, whole_champion
 from assets.evaluation.judge import latest_evaluation
@@ -22,10 +22,15 @@ def champions_checks(settings: Settings) -> list[AssetChecksDefinition]:
     def gate(lake: Lake) -> AssetCheckResult:
         judged = latest_evaluation(lake)
         assert judged is not None, "the check runs after an evaluation"
-        decision = decide(judged.record, settings.failures.tolerated)
-        # a refusal is the gate at work: what served before goes on serving, forecasts are still made
-        severity, metadata = AssetCheckSeverity.WARN, {"reasons": list(decision.reasons)}
-        return AssetCheckResult(passed=decision.promote, severity=severity, metadata=metadata)
+        decision, instead = decided(lake, settings, judged), latest_evaluation(lake, REFITS)
+        reasons, worse = list(decision.reasons), decision.worse
+        if decision.refit and instead is not None and instead.record["raw_digest"] == judged.record["raw_digest"]:
+            refitted = decided(lake, settings, instead)
+            reasons += [f"the incumbent's recipe, refitted: {reason}" for reason in refitted.reasons]
+            worse = worse or refitted.worse
+        # what is refused is never published; to stop what is downstream would stop the incumbent's forecasts
+        severity = AssetCheckSeverity.ERROR if worse else AssetCheckSeverity.WARN
+        return AssetCheckResult(passed=decision.promote, severity=severity, metadata={"reasons": reasons})
 
     @asset_check(asset=key, blocking=True, description="Each segment is served once.")
     def segments_accounted_for(lake: Lake, mlflow: Mlflow) -> AssetCheckResult:

@@ -23,7 +23,7 @@ HELD = pa.schema(
 def fleet_listing(rows: pa.Table, incumbent: pa.Table | None, kept: pa.Table | None, today: date) -> pa.Table:
     """The rows of an evaluation as they are published: each with its `outcome`, why, and until when it is pinned.
 
-    Segments that are `kept` (`segment`, `reason`), and those that the incumbent's listing has pinned beyond today, keep
+    Segments that are `kept` (`segment`, `why`), and those that the incumbent's listing has pinned beyond today, keep
     who served them; the error sums are today's for all.
     """
     held = _held(rows, incumbent, kept, today) if incumbent is not None else HELD.empty_table()
@@ -92,7 +92,7 @@ def _held(rows: pa.Table, incumbent: pa.Table, kept: pa.Table | None, today: dat
         parts.append(_held_table(pinned["segment"], PINNED, why, pinned[PINNED_UNTIL]))
     if kept is not None:
         free = kept.filter(pc.invert(pc.is_in(kept["segment"], parts[-1]["segment"].combine_chunks())))
-        parts.append(_held_table(free["segment"], KEPT, free["reason"], pa.nulls(len(free), pa.date32())))
+        parts.append(_held_table(free["segment"], KEPT, free["why"], pa.nulls(len(free), pa.date32())))
     held = pa.concat_tables(parts)
     both = pc.and_(*(pc.is_in(held["segment"], table["segment"].combine_chunks()) for table in (rows, incumbent)))
     return held.filter(both)

@@ -33,7 +33,8 @@ from assets.evaluation.incumbent import (
     published_fleet,
     standing,
 )
-from assets.evaluation.judge import EVALUATION, Evaluation
+from assets.evaluation.judge import Evaluation
+from assets.evaluation.live_summary import metric_of_live
 from assets.evaluation.shadow import shadow_verdict
 from assets.models.store import UNKNOWN, trainings
 from assets.models.wholeness import missing_files, set_aside_corrupt
@@ -43,7 +44,6 @@ from resources.settings import Promotion
 
 REFUSED, UNCHANGED = "refused", "unchanged"
 GATE = "gate"
-LIVE_METRICS = ("wape", "mae", "rmse")
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def end_shadow(lake: Lake, mlflow: Mlflow, promotion: Promotion, metric: str) ->
     if isinstance(challenger, str):
         end_challenge(mlflow, number, REJECTED, Word(SHADOW, challenger))
         return Outcome(REJECTED, (challenger,), serving)
-    verdict = shadow_verdict(lake, challenger, serving, promotion.shadow, metric=_live(metric))
+    verdict = shadow_verdict(lake, challenger, serving, promotion.shadow, metric=metric_of_live(metric))
     if not verdict.ready:
         said = f"version {number} goes on forecasting beside the champion"
         return Outcome(SHADOW, (said, *verdict.reasons), serving, challenger.listing)
@@ -136,15 +136,11 @@ def _let_through(
     return Outcome(PROMOTED, reasons, _fleet(lake, mlflow, version), listing)
 
 
-def _live(metric: str) -> str:
-    return metric if metric in LIVE_METRICS else LIVE_METRICS[0]
-
-
 def challenger_fleet(
     lake: Lake, mlflow: Mlflow, judged: Evaluation, decision: Decision, serving: Champion | None, report: str
 ) -> Fleet:
     """The fleet of an evaluation as it is registered: its rows, but for segments that are kept or pinned."""
-    rows, record = lake.table(EVALUATION).arrow(version=judged.version), judged.record
+    rows, record = judged.rows(lake), judged.record
     listing = fleet_listing(rows, serving.listing if serving else None, decision.kept, now().date())
     tags = {
         "evaluation": judged.digest,
@@ -158,7 +154,7 @@ def challenger_fleet(
 
 
 def _refused(lake: Lake, judged: Evaluation) -> pa.Table:
-    rows = fleet_listing(lake.table(EVALUATION).arrow(version=judged.version), None, None, now().date())
+    rows = fleet_listing(judged.rows(lake), None, None, now().date())
     outcome = pa.array([REFUSED] * len(rows), pa.string())
     return rows.set_column(rows.column_names.index(OUTCOME), rows.schema.field(OUTCOME), outcome)
 

@@ -97,7 +97,7 @@ def _metadata(
         "report": MetadataValue.path(report),
         "mlflow run": mlflow.run_url(),
         "cut-offs": MetadataValue.json(
-            {k: v for k, v in record.items() if k.endswith("through") or k == "holdout_from"}
+            {k: v for k, v in record.items() if k.endswith("through") or k in ("holdout_from", "cut_offs")}
         ),
         "dagster/column_schema": column_schema(rows.schema),
         "dagster/uri": MetadataValue.path(lake.table(EVALUATION).uri),

@@ -22,21 +22,20 @@ def evaluation_checks(settings: Settings) -> list[AssetChecksDefinition]:
         passed = not missing and len(listed) == len(set(listed))
         return AssetCheckResult(passed=passed, metadata={"segments": len(listed), "missing": missing[:10]})
 
-    @asset_check(asset=key, blocking=True, description="No judged model was trained or selected on holdout rows.")
+    @asset_check(asset=key, blocking=True, description="No model was trained or selected on rows that it is judged on.")
     def comparison_clean(lake: Lake) -> AssetCheckResult:
         judged = latest_evaluation(lake)
         assert judged is not None, "the check runs after an evaluation"
         record = judged.record
-        names = (
-            "judged_through",
-            "selected_through",
-            "incumbent_judged_through",
-            "incumbent_selected_through",
-        )
-        late = {n: record[n] for n in names if record[n] is not None and record[n] > record["holdout_from"]}
+        names = ("judged_through", "selected_through", "incumbent_judged_through", "incumbent_selected_through")
+        compared = (record.get("comparison") or {}).get("after", record["holdout_from"])
+        since = dict.fromkeys(names[:2], record["holdout_from"]) | dict.fromkeys(names[2:], compared)
+        late = [name for name in names if record[name] is not None and record[name] > since[name]]
         metadata = {
             "holdout begins after": record["holdout_from"],
+            "comparison with the incumbent begins after": compared,
             **{name: record[name] for name in names if record[name]},
+            "not clean": late,
         }
         return AssetCheckResult(passed=not late, metadata=metadata)
 

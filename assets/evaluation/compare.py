@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from assets.models.baseline import origins_of, seasonal_naive
+from assets.evaluation.origins import BLOCKS, block_losses
+from assets.models.baseline import baseline_forecast, origins_of
 from assets.models.bucket import Bucket, SegmentRows, read_bucket
-from assets.models.error_sums import SUMS, error_sums
+from assets.models.error_sums import SCALES, SUMS, Asked, error_sums, label_scales
 from assets.models.fleet_model import JUDGED as JUDGED_FIT
 from assets.models.fleet_model import identity_columns
 from assets.models.line import FLEET_MODEL, SEGMENT_MODEL
@@ -27,10 +28,20 @@ JUDGED = pa.schema(
     [
         ("segment", pa.string()),
         ("count", pa.int64()),
-        ("label_absolute", pa.float64()),
+        *[(name, pa.float64()) for name in SCALES[1:]],
         *[(f"{candidate}_{name}", pa.float64()) for candidate in CANDIDATES for name in SUMS],
     ]
 )
+COMPARED = pa.schema([*JUDGED, *BLOCKS])
+
+
+@dataclass(frozen=True)
+class Against:
+    """The incumbent, whether it may be judged on the whole holdout, and after which period rows are clean for it."""
+
+    candidate: Candidate
+    whole: bool
+    after: int
 
 
 @dataclass(frozen=True)
@@ -47,33 +58,39 @@ def judge_bucket(
     cut_offs: CutOffs,
     otherwise: float,
     challenger: Candidate,
-    incumbent: Candidate | None,
+    incumbent: Against | None,
 ) -> Iterator[dict[str, Any]]:
-    """Error sums (see `JUDGED`) of every candidate over each segment's labelled holdout rows.
+    """Error sums (see `COMPARED`) of every candidate over each segment's labelled holdout rows.
 
     The holdout is what lies after `cut_offs.holdout`: the same rows for all. Models are judged by their twins, which
     never saw a row of it. `otherwise` is the baseline of a segment nothing was known of. Without a model of its own the
-    challenger is the baseline.
+    challenger is the baseline. Challenger (as it would serve) and incumbent are also compared, block by block, on the
+    rows that are clean for the incumbent.
     """
     bucket = read_bucket(task.files, recipe, identity_columns(recipe))
     segments = list(bucket.segments())
     insides = [rows.between(cut_offs.holdout, cut_offs.last) for rows in segments]
     targets = {rows.key: rows.periods[inside] for rows, inside in zip(segments, insides, strict=True)}
     new = _twins(challenger, bucket, task.bucket, recipe, targets, only_chosen=False)
-    old = _twins(incumbent, bucket, task.bucket, recipe, targets, only_chosen=True) if incumbent else {}
+    old = _twins(incumbent.candidate, bucket, task.bucket, recipe, targets, only_chosen=True) if incumbent else {}
     serves = _who_serves(challenger, task.bucket)
     has_fleet = any(group.fleet_file for group in challenger.groups)
     for rows, inside in zip(segments, insides, strict=True):
         naive = _baseline(rows, targets[rows.key], recipe, cut_offs, otherwise)
         own, fleet = (or_baseline(new.get((rows.key, model)), naive) for model in (SEGMENT_MODEL, FLEET_MODEL))
         served = {SEGMENT_MODEL: own, FLEET_MODEL: fleet}.get(serves.get(rows.key, ""), naive)
+        compared: dict[str, Any] = {}
         forecasts = {"challenger": own, "served": served, "baseline": naive}
         if has_fleet:
             forecasts["fleet"] = fleet
         if incumbent is not None:
             found = [old[rows.key, model] for model in (SEGMENT_MODEL, FLEET_MODEL) if (rows.key, model) in old]
-            forecasts["incumbent"] = or_baseline(found[0] if found else None, naive)
-        yield _sums(rows.key, rows.labels[inside], forecasts)
+            theirs = or_baseline(found[0] if found else None, naive)
+            forecasts |= {"incumbent": theirs} if incumbent.whole else {}
+            clean, periods = targets[rows.key] > incumbent.after, targets[rows.key]
+            labels = rows.labels[inside]
+            compared = block_losses(periods[clean], labels[clean], served[clean], theirs[clean], recipe)
+        yield _sums(rows.key, rows.labels[inside], forecasts, Asked.of(recipe.model)) | compared
 
 
 def or_baseline(predicted: Floats | None, naive: Floats) -> Floats:
@@ -100,11 +117,11 @@ def _baseline(
 ) -> Floats:
     history = rows.periods <= cut_offs.last
     origins = origins_of(targets, cut_offs.holdout, recipe.horizon)
-    return seasonal_naive(rows.periods[history], rows.labels[history], targets, origins, recipe.season, otherwise)
+    return baseline_forecast(recipe, rows.periods[history], rows.labels[history], targets, origins, otherwise)
 
 
-def _sums(key: str, labels: Floats, forecasts: Mapping[str, Floats]) -> dict[str, Any]:
-    scale = {"segment": key, "count": len(labels), "label_absolute": float(np.abs(labels).sum())}
+def _sums(key: str, labels: Floats, forecasts: Mapping[str, Floats], asked: Asked) -> dict[str, Any]:
+    found: dict[str, Any] = {"segment": key, **label_scales(labels, asked)}
     for candidate, forecast in forecasts.items():
-        scale |= error_sums(labels, forecast, candidate)
-    return scale
+        found |= error_sums(labels, forecast, candidate, asked)
+    return found

@@ -12,18 +12,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.code_version import code_version, version_of
-from assets.evaluation.compare import CANDIDATES, JUDGED, JudgeTask, judge_bucket
-from assets.evaluation.incumbent import Champion, answers, recipes_of
+from assets.evaluation.compare import COMPARED, JUDGED, Against, JudgeTask, judge_bucket
+from assets.evaluation.comparisons import comparison_facts, comparison_rows, keep_comparison
+from assets.evaluation.incumbent import Champion, Incumbent, answers, incumbent_for
+from assets.evaluation.record import evaluation_record
 from assets.features.publish import SEGMENTS, FeatureSet
 from assets.features.rebuild import BucketFiles, committed_files, files_for
-from assets.models.error_sums import metric_of, totals
-from assets.models.line import FAILED, SKIPPED
+from assets.models.line import SKIPPED
 from assets.models.predictions import Candidate, ModelGroup
 from assets.models.segment import CutOffs
 from assets.models.spread import Say, spread
-from assets.models.store import LISTING, TRAINING, UNKNOWN, Training, as_listing, listing_of, shared_listing, trainings
+from assets.models.store import (
+    LISTING,
+    TRAINING,
+    Training,
+    as_listing,
+    listing_of,
+    shared_listing,
+    trainings,
+)
 from assets.raw.parse import KEY, PERIOD
-from assets.raw.recipe import Recipe
 from resources.files import write_parquet
 from resources.lake import Lake
 from resources.problems import InputError
@@ -32,8 +40,9 @@ from resources.spark import Spark, quoted
 
 EVALUATION = "evaluation"
 CODE_VERSION = code_version(
-    "assets.evaluation.compare", "assets.models.predictions", "assets.models.error_sums", "assets.models.baseline"
-)
+    "assets.evaluation.compare", "assets.evaluation.origins", "assets.evaluation.comparisons",
+    "assets.models.predictions", "assets.models.error_sums", "assets.models.baseline",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,18 +51,23 @@ class Evaluation:
 
     version: int
     record: dict[str, Any]
+    table: str = EVALUATION
 
     @property
     def digest(self) -> str:
         """Data version: equal for equal candidates, rows and code."""
         return self.record["digest"]
 
+    def rows(self, lake: Lake) -> pa.Table:
+        """Its table."""
+        return lake.table(self.table).arrow(version=self.version)
 
-def latest_evaluation(lake: Lake) -> Evaluation | None:
-    """The evaluation committed last."""
-    table = lake.table(EVALUATION)
+
+def latest_evaluation(lake: Lake, name: str = EVALUATION) -> Evaluation | None:
+    """The evaluation committed last, of what `fleet.yaml` asks for or of what a table of another name holds."""
+    table = lake.table(name)
     version = table.version()
-    return None if version is None else Evaluation(version, table.record())
+    return None if version is None else Evaluation(version, table.record(), name)
 
 
 def evaluate(
@@ -64,23 +78,49 @@ def evaluate(
     training: Training,
     champion: Champion | None,
     say: Say | None = None,
+    name: str = EVALUATION,
 ) -> tuple[Evaluation, bool]:
-    """Commits the comparison of a training with the champion and the baseline; gives it and whether it is new."""
-    last = latest_evaluation(lake)
+    """Commits the comparison of a training with the champion and the baseline; gives it and whether it is new.
+
+    What `comparisons` keeps of it is committed first: an evaluation's gate finds it.
+    """
+    last = latest_evaluation(lake, name)
     mended = training.record.get("mended", 0)
     digest = version_of(training.id, mended, features.digest, training.recipe.metric, CODE_VERSION)
     if last and last.digest == digest and _still_holds(last, champion):
         return last, False
     challenger = challenger_listing(lake, features, training, champion)
-    incumbent, why_not = _comparable(lake, features, training.recipe, champion)
+    incumbent = incumbent_for(lake, features, training.recipe, champion)
     sums = _judge(lake, spark, settings, features, training, challenger, incumbent, say)
-    table = challenger.join(sums, "segment", join_type="left outer").sort_by("segment")
-    record = _record(digest, features, training, incumbent, why_not, table)
+    table = challenger.join(sums.select(JUDGED.names), "segment", join_type="left outer").sort_by("segment")
+    record = evaluation_record(digest, features, training, incumbent, table)
     record["champion_version"] = champion.version if champion else None
-    with lake.table(EVALUATION).staging() as staging:
+    record["comparison"] = _compared(lake, digest, features, training, challenger, incumbent, sums)
+    with lake.table(name).staging() as staging:
         write_parquet(table, f"{staging.uri}/evaluation.parquet")
-        version = lake.table(EVALUATION).commit(staging, table.schema, record)
-    return Evaluation(version, record), True
+        version = lake.table(name).commit(staging, table.schema, record)
+    return Evaluation(version, record, name), True
+
+
+def _compared(
+    lake: Lake,
+    digest: str,
+    features: FeatureSet,
+    training: Training,
+    challenger: pa.Table,
+    incumbent: Incumbent,
+    sums: pa.Table,
+) -> dict[str, Any] | None:
+    """Keeps what challenger and incumbent did on clean rows, and says what it is; None without an incumbent."""
+    champion, last, known = incumbent.champion, features.profile.last_period, trainings(lake)
+    if champion is None:
+        return None
+    facts = comparison_facts(digest, training, champion, known, incumbent.after, last)
+    if facts is not None:
+        rows = comparison_rows(facts, sums, challenger, champion, known)
+        facts["rows"] = pc.sum(rows["rows"]).as_py() or 0
+        keep_comparison(lake, facts, rows)
+    return facts
 
 
 def _still_holds(last: Evaluation, champion: Champion | None) -> bool:
@@ -113,23 +153,6 @@ def challenger_listing(lake: Lake, features: FeatureSet, training: Training, cha
     return pa.concat_tables([listed, pa.Table.from_arrays(blank, schema=LISTING)])
 
 
-def _comparable(
-    lake: Lake, features: FeatureSet, recipe: Recipe, champion: Champion | None
-) -> tuple[Champion | None, str | None]:
-    """The incumbent, or why it cannot be compared cleanly on this holdout."""
-    if champion is None:
-        return None, "no fleet served before"
-    if not answers(lake, champion, recipe):
-        return None, "it answers another question: segment, time, label, frequency or the rows held out changed"
-    if any(theirs.horizon < recipe.horizon for theirs in recipes_of(lake, champion)):
-        return None, "it forecasts fewer periods ahead, from labels that are not known yet at this horizon"
-    holdout_from = features.profile.last_period - recipe.holdout
-    cut_offs = [pc.max(champion.listing[name]).as_py() for name in ("judged_through", "selected_through")]
-    if any(cut_off is not None and cut_off > holdout_from for cut_off in cut_offs):
-        return None, "its twins were trained or selected on rows of this holdout"
-    return champion, None
-
-
 def _judge(
     lake: Lake,
     spark: Spark,
@@ -137,10 +160,10 @@ def _judge(
     features: FeatureSet,
     training: Training,
     challenger: pa.Table,
-    incumbent: Champion | None,
+    incumbent: Incumbent,
     say: Say | None,
 ) -> pa.Table:
-    recipe, files = training.recipe, committed_files(lake, features)
+    recipe, files, champion = training.recipe, committed_files(lake, features), incumbent.champion
     cut_offs = CutOffs.of(recipe, features.profile.last_period)
     with ExitStack() as stack:
         work = partial(
@@ -149,12 +172,16 @@ def _judge(
             cut_offs=cut_offs,
             otherwise=fleet_mean(spark, files, recipe.label, cut_offs.holdout),
             challenger=stack.enter_context(candidate(lake, spark, settings, features, challenger)),
-            incumbent=stack.enter_context(candidate(lake, spark, settings, features, incumbent.listing))
-            if incumbent
+            incumbent=Against(
+                stack.enter_context(candidate(lake, spark, settings, features, champion.listing)),
+                incumbent.on_holdout is not None,
+                incumbent.after,
+            )
+            if champion
             else None,
         )
         tasks = [JudgeTask(bucket, own) for bucket, own in files.items()]
-        return spread(spark, tasks, work, JUDGED, short=True, what="judged", total=len(challenger), say=say)
+        return spread(spark, tasks, work, COMPARED, short=True, what="judged", total=len(challenger), say=say)
 
 
 @contextmanager
@@ -193,57 +220,3 @@ def fleet_mean(spark: Spark, files: BucketFiles, label: str, through: int) -> fl
     frame = spark.session().read.parquet(*[file for own in files.values() for file in own])
     row = frame.where(f"{PERIOD} <= {through}").selectExpr(f"avg({quoted(label)})").first()
     return float(row[0]) if row and row[0] is not None else 0.0
-
-
-def _record(
-    digest: str,
-    features: FeatureSet,
-    training: Training,
-    incumbent: Champion | None,
-    why_not: str | None,
-    table: pa.Table,
-) -> dict[str, Any]:
-    recipe, profile = training.recipe, features.profile
-    held_out = profile.timeline.last(recipe.holdout) if profile.timeline else None
-    summed = totals(table)
-    errors = {candidate: metric_of(recipe.metric, summed, candidate) for candidate in CANDIDATES}
-    return {
-        "digest": digest,
-        "training": training.id,
-        "metric": recipe.metric,
-        "errors": errors,
-        "bias": {c: metric_of("bias", summed, c) for c in errors},
-        "rows": summed["count"],
-        "failed": pc.sum(pc.equal(table["status"], FAILED)).as_py() or 0,
-        "segments": len(table),
-        "compared": _comparable_sums(recipe.metric, summed, bool(incumbent)),
-        "incumbent_version": incumbent.version if incumbent else None,
-        "incumbent_left_out": why_not,
-        "holdout": {
-            "start": held_out[0].isoformat() if held_out is not None else None,
-            "end": held_out[-1].isoformat() if held_out is not None else None,
-        },
-        "last_label": profile.timeline.last_label.isoformat() if profile.timeline else None,
-        "holdout_from": profile.last_period - recipe.holdout,
-        "trained_through": training.record["trained_through"],
-        "judged_through": _latest(table, "judged_through"),
-        "selected_through": _latest(table, "selected_through"),
-        "incumbent_judged_through": _latest(incumbent.listing, "judged_through") if incumbent else None,
-        "incumbent_selected_through": _latest(incumbent.listing, "selected_through") if incumbent else None,
-        "features_version": features.version,
-        "features_digest": features.digest,
-        "raw_digest": features.record["raw_digest"],
-        "recipe_digest": recipe.digest,
-        "configuration_digest": training.record.get("configuration_digest", UNKNOWN),
-    }
-
-
-def _comparable_sums(metric: str, summed: dict[str, float | None], has_incumbent: bool) -> dict[str, float | None]:
-    """Sums that rank candidates on the same rows as the metric does, and exist where the metric does not."""
-    kind = "squared" if metric == "rmse" else "absolute"
-    candidates = ["challenger", "served", "fleet", "baseline", *(["incumbent"] if has_incumbent else [])]
-    return {candidate: summed[f"{candidate}_{kind}"] for candidate in candidates}
-
-
-def _latest(table: pa.Table, column: str) -> int | None:
-    return pc.max(table[column]).as_py()

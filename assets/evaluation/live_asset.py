@@ -14,7 +14,13 @@ from dagster import (
 
 from assets.evaluation.live_comparison import live_comparison
 from assets.evaluation.live_errors import CODE_VERSION, LIVE_ERRORS, history_digest, score_issues, scored_issues
-from assets.evaluation.live_summary import live_by_issue, live_by_version, live_plot, worst_live_segments
+from assets.evaluation.live_summary import (
+    live_by_issue,
+    live_by_version,
+    live_plot,
+    metric_of_live,
+    worst_live_segments,
+)
 from assets.features.publish import FEATURES, current_features
 from assets.presentation import column_schema, mistakes_explained, plot, previous_metadata, table
 from resources.lake import Lake
@@ -52,7 +58,7 @@ def live_errors_asset(settings: Settings) -> AssetsDefinition:
 
 
 def _metadata(lake: Lake, settings: Settings, new: list[int]) -> dict[str, Any]:
-    scored, metric = scored_issues(lake), settings.evaluation.metric
+    scored, metric = scored_issues(lake), metric_of_live(settings.evaluation.metric)
     counted = {
         "dagster/row_count": lake.table(LIVE_ERRORS).row_count(),
         "issues": len(scored),

@@ -5,14 +5,15 @@ from typing import Any
 from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, AssetKey, asset_check
 
 from assets.evaluation.live_errors import LIVE_ERRORS, scored_issues
-from assets.evaluation.live_summary import live_by_version
+from assets.evaluation.live_summary import live_by_version, metric_of_live
 from resources.lake import Lake
 from resources.settings import Settings
 
 
 def live_errors_checks(settings: Settings) -> list[AssetChecksDefinition]:
     """The checks of `<name>/live_errors`; both warn."""
-    key, limits, metric = AssetKey([settings.name, LIVE_ERRORS]), settings.checks, settings.evaluation.metric
+    key, limits = AssetKey([settings.name, LIVE_ERRORS]), settings.checks
+    metric = metric_of_live(settings.evaluation.metric)
 
     @asset_check(asset=key, description=f"At most {limits.actuals:.1%} of the forecasts that are due lack their label.")
     def actuals_arrived(lake: Lake) -> AssetCheckResult:

@@ -19,8 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WORST, PERIODS_SHOWN, ISSUES_SHOWN = 10, 400, 50
+LIVE_METRICS = ("wape", "mae", "rmse")
 NOBODY = "none"  # no version: the baseline served
 COLOURS = (BLUE, ORANGE, GREEN, "#7d5fa8", "#b8473f", "#5b8f9e")
+
+
+def metric_of_live(metric: str | None) -> str:
+    """The metric that live errors are shown by: that of the evaluation where their sums give it, else WAPE."""
+    return metric if metric in LIVE_METRICS else LIVE_METRICS[0]
 
 
 def live_metric(metric: str, sums: pd.DataFrame) -> pd.Series[float]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
+from assets.models.error_sums import LARGEST_IS_BEST
 from assets.presentation import BLUE, GREEN, GREY, ORANGE, new_figure, png
 from resources.lake import Lake
 
@@ -23,9 +24,10 @@ EXPLAINED = {
     "challenger": "the models just trained, in every segment that has one",
     "fleet": "the fleet-wide model just trained, in every segment",
     "served": "the choice of model, fleet-wide model or baseline per segment, made on the fold before the holdout",
-    "incumbent": "the fleet that has served until now",
+    "incumbent": "the fleet that has served until now (chosen by some of these rows: the gate looks at later ones)",
     "baseline": "seasonal naive: the last season known at the forecast's origin",
 }
+RATE = "how often a 1 came, of what is known at the forecast's origin"
 MEAN = "the mean of the segment's labels outside the holdout"
 
 
@@ -63,14 +65,17 @@ def worst_segments(errors: pd.DataFrame, count: int = WORST) -> pd.DataFrame:
 
 
 def error_table(record: dict[str, Any]) -> pd.DataFrame:
-    """A row a candidate: error, bias, what it is."""
+    """A row a candidate: the metric asked for, the others that have a value, what it is."""
     explained = EXPLAINED if record["holdout"]["start"] else {**EXPLAINED, "baseline": MEAN}
+    if record["metrics"]["log_loss"]["baseline"] is not None:
+        explained = {**explained, "baseline": RATE}
+    asked = [name for name, errors in record["metrics"].items() if any(error is not None for error in errors.values())]
     return pd.DataFrame(
         [
             {
                 "candidate": name,
                 record["metric"]: record["errors"][name],
-                "bias": record["bias"][name],
+                **{metric: record["metrics"][metric][name] for metric in asked},
                 "what it is": said,
             }
             for name, said in explained.items()
@@ -97,7 +102,8 @@ def scatter_plot(errors: pd.DataFrame) -> Figure:
 
 def totals_plot(record: dict[str, Any]) -> Figure:
     """Total error of each candidate."""
-    figure, axes = new_figure(f"Total {record['metric']} on the holdout, lower is better", 6.2, 2.6)
+    better = "higher" if record["metric"] in LARGEST_IS_BEST else "lower"
+    figure, axes = new_figure(f"Total {record['metric']} on the holdout, {better} is better", 6.2, 2.6)
     known = {name: error for name, error in record["errors"].items() if error is not None}
     colours = {"served": BLUE, "challenger": BLUE, "fleet": GREEN, "incumbent": GREY, "baseline": ORANGE}
     axes.barh(list(known)[::-1], list(known.values())[::-1], color=[colours[name] for name in list(known)[::-1]])
@@ -117,6 +123,7 @@ def write_report(lake: Lake, name: str, record: dict[str, Any], table: pa.Table,
         holdout=holdout_said(record),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         totals=error_table(record).to_dict("records"),
+        metrics=[column for column in error_table(record) if column not in ("candidate", "what it is")],
         worst=worst_segments(errors, WORST_IN_REPORT).to_dict("records"),
         segments=len(table),
         judged=len(errors),

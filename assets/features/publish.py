@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ class FeatureSet:
     version: int
     record: dict[str, Any]
     is_new: bool
+    built: Mapping[int, tuple[str, ...]] | None = None  # files of buckets that are there for a while, not committed
 
     @property
     def digest(self) -> str:
@@ -118,8 +120,7 @@ def publish_features(lake: Lake, spark: Spark, settings: Settings) -> FeatureSet
     raw = lake.table(RAW)
     profile = _profile(lake, spark, settings)
     recipe = recipe_of(settings, profile)
-    contract = settings.contract.model_dump_json()
-    digest = version_of(raw.record()["digest"], recipe.features_digest, contract, CODE_VERSION)
+    digest = features_digest(raw.record()["digest"], recipe, settings)
     table = lake.table(FEATURES)
     if table.record().get("digest") == digest:
         return FeatureSet(table.version() or 0, table.record(), False)
@@ -139,6 +140,11 @@ def publish_features(lake: Lake, spark: Spark, settings: Settings) -> FeatureSet
         raise failed_at_work(error, rules_of(settings)) or error from None
     finally:
         judged.unpersist()
+
+
+def features_digest(raw_digest: str, recipe: Recipe, settings: Settings) -> str:
+    """Data version of the features that a recipe makes of a snapshot."""
+    return version_of(raw_digest, recipe.features_digest, settings.contract.model_dump_json(), CODE_VERSION)
 
 
 def _profile(lake: Lake, spark: Spark, settings: Settings) -> Profile:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from assets.features.build import write_features
 from assets.features.contract import BUCKET, judged_rows, valid_rows
-from assets.features.publish import FEATURES, FeatureSet
+from assets.features.publish import FEATURES, FeatureSet, features_digest
 from assets.raw.recipe import Recipe
 from assets.raw.snapshot import RAW, read_snapshot
 from resources.files import remove
@@ -24,7 +25,9 @@ BucketFiles = dict[int, tuple[str, ...]]
 
 
 def committed_files(lake: Lake, features: FeatureSet) -> BucketFiles:
-    """URIs of the committed feature files of each bucket."""
+    """URIs of the feature files of each bucket: committed, or built for the time being."""
+    if features.built is not None:
+        return dict(features.built)
     return by_bucket(lake.table(FEATURES).files(features.version))
 
 
@@ -47,6 +50,21 @@ def files_for(
         yield by_bucket([f"{staging.uri}/{file}" for file in files])
     finally:
         remove(staging.uri)
+
+
+@contextmanager
+def features_of(
+    lake: Lake, spark: Spark, settings: Settings, features: FeatureSet, recipe: Recipe
+) -> Iterator[FeatureSet]:
+    """The feature set that a recipe makes of the same snapshot, its files there for the time of the `with` block.
+
+    Raises:
+        InputError: the snapshot lacks a column that the recipe uses.
+    """
+    digest = features_digest(features.record["raw_digest"], recipe, settings)
+    record = {**features.record, "recipe": recipe.model_dump(), "digest": digest}
+    with files_for(lake, spark, settings, features, recipe) as files:
+        yield replace(features, record=record, built=files)
 
 
 def rows_as_trained(lake: Lake, spark: Spark, settings: Settings, features: FeatureSet, recipe: Recipe) -> DataFrame:

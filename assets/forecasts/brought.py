@@ -18,7 +18,7 @@ from assets.features.contract import BUCKET
 from assets.features.publish import FEATURES, FeatureSet, current_features, mean_label
 from assets.features.rebuild import BucketFiles, by_bucket, committed_files, rows_as_trained
 from assets.forecasts.scored_table import SCORED, check_output, write_scored
-from assets.models.baseline import seasonal_naive
+from assets.models.baseline import baseline_forecast
 from assets.models.bucket import Floats, SegmentRows, label_history, read_bucket
 from assets.models.fleet_model import SERVED, identity_columns
 from assets.models.line import BASELINE
@@ -159,8 +159,8 @@ def score_bucket_of_brought(
             rows = segments[past.key]
             places = rows.first_row + np.flatnonzero(_missing(forecast, rows))
             origins = np.minimum(last, about[places] - recipe.horizon)
-            naive = past.periods, past.labels, about[places], origins, recipe.season, otherwise
-            forecast[places] = seasonal_naive(*naive)
+            naive = past.periods, past.labels, about[places], origins, otherwise
+            forecast[places] = baseline_forecast(recipe, *naive)
     forecast = np.where(np.isnan(forecast), otherwise, forecast)
     columns = [bucket.table[KEY], bucket.table[PERIOD], pa.array(forecast), pa.array(model, pa.string())]
     table = pa.Table.from_arrays(columns, schema=SCORED)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from assets.evaluation.issues import output_name
 from assets.features.point_in_time import ASSUMED
 from assets.forecasts.sample import sample_places
-from assets.models.baseline import seasonal_naive
+from assets.models.baseline import baseline_forecast
 from assets.models.bucket import Bucket, label_history, read_bucket
 from assets.models.fleet_model import SERVED, identity_columns
 from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
@@ -173,7 +173,7 @@ def _by_baseline(task: ScoreTask, ahead: Bucket, recipe: Recipe, last: int, othe
             rows, known = segments[past.key], past.periods <= last
             origins = np.full(len(rows.periods), last)
             history = past.periods[known], past.labels[known]
-            naive = seasonal_naive(*history, rows.periods, origins, recipe.season, otherwise)
+            naive = baseline_forecast(recipe, *history, rows.periods, origins, otherwise)
             forecast[rows.first_row : rows.first_row + len(naive)] = naive
     return forecast
 

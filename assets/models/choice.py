@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from assets.models.error_sums import LOSSES
 from assets.models.line import BASELINE, FLEET_MODEL, FOLD_CANDIDATES, SEGMENT_MODEL, TRAINED
 
 Floats = NDArray[np.float64]
@@ -42,8 +43,8 @@ def serves_unproven(lines: pa.Table, metric: str) -> str:
 
 
 def _errors(lines: pa.Table, metric: str) -> dict[str, Floats]:
-    kind = "squared" if metric == "rmse" else "absolute"
-    return {name: _floats(lines[f"{FOLD_CANDIDATES[name]}_{kind}"]) for name in CANDIDATES}
+    loss = LOSSES[metric]
+    return {name: _floats(lines[f"{FOLD_CANDIDATES[name]}_{loss}"]) for name in CANDIDATES}
 
 
 def _smallest(errors: dict[str, Floats], shares: dict[str, float]) -> NDArray[np.object_]:

@@ -29,7 +29,7 @@ from dagster._core.definitions.data_version import (
 from dagster._core.events import StepMaterializationData
 from dagster._core.events.log import EventLogEntry
 
-from assets.models.error_sums import SUMS, metric_of
+from assets.models.error_sums import SCALES, SUMS, metric_of
 from assets.models.line import TRAINED
 from assets.presentation import DATA_VERSION_TAG
 
@@ -66,10 +66,10 @@ def record_materializations(context: AssetExecutionContext, listing: pa.Table, m
 
 def segment_metadata(row: dict[str, Any], metric: str) -> dict[str, Any]:
     """What a segment's partition shows: who serves, fold errors, rows, trees, seconds, host."""
-    sums = {"count": row["fold_count"], "label_absolute": row["fold_label_absolute"]}
+    sums = {name: row.get(f"fold_{name}") for name in SCALES}
     errors = {
         f"fold {metric} of {who}": metric_of(
-            metric, {f"{who}_{name}": row[f"fold_{who}_{name}"] for name in SUMS} | sums, who
+            metric, {f"{who}_{name}": row.get(f"fold_{who}_{name}") for name in SUMS} | sums, who
         )
         for who in ("model", "fleet", "baseline")
         if row["fold_count"]

@@ -105,7 +105,8 @@ def parameter_problems(model: dict[str, Any]) -> list[Problem]:
             problems.append(Problem(f"fleet.yaml model.params.{name}", "LightGBM knows no such parameter", remedy))
     x = np.arange(200.0).reshape(-1, 1)
     try:
-        fit(x, 1 + np.arange(200.0) % 7, {**model, "rounds": 1}, [])
+        labels = np.arange(200.0) % 2 if model["objective"] == "binary" else 1 + np.arange(200.0) % 7
+        fit(x, labels, {**model, "rounds": 1}, [])
     except (lgb.basic.LightGBMError, TypeError, ValueError) as error:
         problems.append(Problem("fleet.yaml model", f"LightGBM refuses it: {error}", "mend the value it names"))
     return problems

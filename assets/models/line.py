@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from assets.models.error_sums import SUMS
+from assets.models.error_sums import SCALES, SUMS
 
 SEGMENT_MODEL, FLEET_MODEL, BASELINE = "segment", "fleet", "baseline"
 TRAINED, SKIPPED, FAILED = "trained", "skipped", "failed"
@@ -44,7 +44,7 @@ LINE = pa.schema(
         ("judged_through", pa.int64()),
         ("selected_through", pa.int64()),
         ("fold_count", pa.int64()),
-        ("fold_label_absolute", pa.float64()),
+        *[(f"fold_{name}", pa.float64()) for name in SCALES[1:]],
         *[(f"{prefix}_{name}", pa.float64()) for prefix in ("fold_fleet", "fold_baseline") for name in SUMS],
         *_FIT,
         ("reused", pa.bool_()),

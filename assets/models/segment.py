@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assets.models.baseline import origins_of, seasonal_naive
+from assets.models.baseline import baseline_forecast, origins_of
 from assets.models.bucket import SegmentRows
-from assets.models.error_sums import error_sums
+from assets.models.error_sums import Asked, error_sums, label_scales
 from assets.models.fit import fit, predict
 from assets.models.line import FAILED, TRAINED
 from assets.models.packing import model_digest, packed
@@ -72,17 +72,17 @@ def _fits(rows: SegmentRows, recipe: Recipe, cut_offs: CutOffs, categorical: lis
 
 def _fold_errors(
     rows: SegmentRows, recipe: Recipe, cut_offs: CutOffs, categorical: list[int], threads: int
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Error sums of a model trained up to the fold; none where the segment has too little before or nothing in it."""
     x, y = rows.through(cut_offs.fold)
     inside = rows.between(cut_offs.fold, cut_offs.holdout)
     if why_untrainable(rows, y, recipe) or not inside.any():
         return {}
     model = predict(fit(x, y, recipe.model, categorical, threads), rows.x[inside], recipe.model)
-    return error_sums(rows.labels[inside], model, "fold_model")
+    return error_sums(rows.labels[inside], model, "fold_model", Asked.of(recipe.model))
 
 
-def fold_of_baseline(rows: SegmentRows, recipe: Recipe, cut_offs: CutOffs) -> dict[str, float]:
+def fold_of_baseline(rows: SegmentRows, recipe: Recipe, cut_offs: CutOffs) -> dict[str, float | None]:
     """Rows, labels and the baseline's error sums on the fold before the holdout."""
     inside = rows.between(cut_offs.fold, cut_offs.holdout)
     labels, targets = rows.labels[inside], rows.periods[inside]
@@ -90,9 +90,10 @@ def fold_of_baseline(rows: SegmentRows, recipe: Recipe, cut_offs: CutOffs) -> di
         return {"fold_count": 0}
     known = rows.periods <= cut_offs.holdout
     origins = origins_of(targets, cut_offs.fold, recipe.horizon)
-    naive = seasonal_naive(rows.periods[known], rows.labels[known], targets, origins, recipe.season)
-    scale = {"fold_count": len(labels), "fold_label_absolute": float(np.abs(labels).sum())}
-    return {**scale, **error_sums(labels, naive, "fold_baseline")}
+    naive = baseline_forecast(recipe, rows.periods[known], rows.labels[known], targets, origins)
+    asked = Asked.of(recipe.model)
+    scales = {f"fold_{name}": value for name, value in label_scales(labels, asked).items()}
+    return {**scales, **error_sums(labels, naive, "fold_baseline", asked)}
 
 
 def fingerprint(rows: SegmentRows, cut_offs: CutOffs, shared: str) -> str:

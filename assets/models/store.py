@@ -16,6 +16,7 @@ from resources.files import filesystem, write_parquet
 from resources.lake import Lake, Staging
 
 MODELS, TRAINING, PRUNED = "models", "training", "pruned"
+BESIDE = "beside"  # in the record of a training that is not what fleet.yaml asks for: an incumbent's recipe, refitted
 UNKNOWN = "unknown"  # what the records of older trainings do not say
 LISTING = LINE.append(pa.field(TRAINING, pa.string()))
 # what a worker must know of its bucket's segments to predict: who serves, and where the model lies
@@ -65,20 +66,21 @@ def trainings(lake: Lake) -> dict[str, Training]:
 
 
 def latest_training(lake: Lake) -> Training | None:
-    """The training committed last."""
-    return next(iter(trainings(lake).values()), None)
+    """The training committed last, but for those `BESIDE` it."""
+    return next((each for each in trainings(lake).values() if not each.record.get(BESIDE)), None)
 
 
 def listing_of(lake: Lake, training: Training) -> pa.Table:
     """A row (see `LISTING`) for each segment of a training, by bucket and segment; `shard` is relative to the lake."""
-    return as_listing(lake.table(MODELS).arrow(where=[(TRAINING, "=", training.id)]))
+    table = lake.table(MODELS)
+    known = [name for name in LISTING.names if name in table.schema().names]
+    return as_listing(table.arrow(columns=known, where=[(TRAINING, "=", training.id)]))
 
 
 def as_listing(rows: pa.Table) -> pa.Table:
-    """Rows with the columns of `LISTING`; null is what older ones do not have."""
-    columns = [
-        rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(len(rows), f.type) for f in LISTING
-    ]
+    """The columns of `LISTING` of some rows; null where an older version of the code wrote none."""
+    there = set(rows.column_names)
+    columns = [rows[f.name].cast(f.type) if f.name in there else pa.nulls(len(rows), f.type) for f in LISTING]
     return pa.Table.from_arrays(columns, schema=LISTING)
 
 

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -13,12 +14,15 @@ import pyarrow.compute as pc
 
 from assets.code_version import code_version, version_of
 from assets.features.publish import FeatureSet
+from assets.features.rebuild import committed_files
 from assets.models.choice import chosen, serves_unproven
 from assets.models.fleet_model import FACTS, fleet_facts, fleet_file, train_fleet_model
+from assets.models.labels import refuse_impossible_labels
 from assets.models.line import LINE, TRAINED
 from assets.models.segment import CutOffs
 from assets.models.spread import Say, spread
 from assets.models.store import (
+    BESIDE,
     MODELS,
     TRAINING,
     UNKNOWN,
@@ -53,10 +57,12 @@ def train_fleet(
     anew: bool = False,
     failures: Failures | None = None,
     configuration: str = UNKNOWN,
+    beside: bool = False,
 ) -> tuple[Training, bool]:
     """Trains the named segments (all by default) and commits what came of each; gives the training and if it is new.
 
-    `configuration` is the digest of the settings in force, for the record.
+    `configuration` is the digest of the settings in force, for the record. A training `beside` them (see `BESIDE`) does
+    not become the latest.
 
     A training of all segments that was committed before for the same rows, recipe and code is not repeated, unless
     models of it were lost: these are fitted again, and it is committed anew (`mended`). No segment is fitted again
@@ -68,8 +74,10 @@ def train_fleet(
     digest = version_of(features.digest, recipe.digest, CODE_VERSION)
     known = _known_training(lake, digest) if segments is None and not anew else None
     if known and _is_whole(lake, known, say):
-        _make_latest(lake, known)
+        if not beside:
+            _make_latest(lake, known)
         return known, False
+    refuse_impossible_labels(spark, chain.from_iterable(committed_files(lake, features).values()), recipe)
     tasks, clock = training_tasks(lake, features, segments, spark.threads()), _Clock()
     fleet = _fleet_model(lake, spark, features, recipe, digest, say) if recipe.fleet_rows else None
     clock.tick("fleet-wide model")
@@ -85,6 +93,7 @@ def train_fleet(
         "serves_unproven": serves_unproven(lines, recipe.metric),
         "configuration_digest": configuration,
         "mended": (known.record.get("mended", 0) + 1) if known else 0,
+        BESIDE: beside,
         "seconds": clock.seconds,
     }
     _commit(lake, identity, record, lines, instead=known)
@@ -122,7 +131,9 @@ def _make_latest(lake: Lake, known: Training) -> None:
     if latest is None or latest.record["digest"] == known.record["digest"]:
         return
     with table.staging() as staging:
-        table.commit(staging, table.schema(), known.record, mode="append", partition_by=[TRAINING], files=[])
+        table.commit(
+            staging, table.schema(), {**known.record, BESIDE: False}, mode="append", partition_by=[TRAINING], files=[]
+        )
 
 
 def _plan(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assets.models.bucket import Bucket, SegmentRows, categorical_positions, read_bucket
-from assets.models.error_sums import error_sums
+from assets.models.error_sums import Asked, error_sums
 from assets.models.fleet_model import FOLD, identity_columns, load_fleet_model
 from assets.models.isolation import Lost, isolated
 from assets.models.line import FAILED, LINE, SHARD, SKIPPED, TRAINED
@@ -113,7 +113,7 @@ def _facts(rows: SegmentRows, plan: Plan) -> dict[str, Any]:
     return line | seen | {"status": TRAINED, "fingerprint": fingerprint(rows, cut_offs, plan.shared)}
 
 
-def _folds_of_fleet(bucket: Bucket, wanted: list[SegmentRows], plan: Plan) -> list[dict[str, float]]:
+def _folds_of_fleet(bucket: Bucket, wanted: list[SegmentRows], plan: Plan) -> list[dict[str, float | None]]:
     """The fleet-wide model's error sums on the fold of each segment, all predicted at once."""
     model = load_fleet_model(plan.lake, plan.fleet_file, FOLD) if plan.fleet_file else None
     if model is None:
@@ -123,8 +123,9 @@ def _folds_of_fleet(bucket: Bucket, wanted: list[SegmentRows], plan: Plan) -> li
     places: NDArray[np.int64] = np.concatenate([*insides, np.empty(0, dtype=np.int64)]).astype(np.int64)
     ends: NDArray[np.int64] = np.cumsum([len(inside) for inside in insides])[:-1]
     predicted = np.split(model.predict(bucket, places, plan.recipe), ends)
+    asked = Asked.of(plan.recipe.model)
     return [
-        error_sums(bucket.labels[inside], own, "fold_fleet") if len(inside) else {}
+        error_sums(bucket.labels[inside], own, "fold_fleet", asked) if len(inside) else {}
         for inside, own in zip(insides, predicted, strict=False)
     ]
 

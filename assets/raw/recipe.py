@@ -14,7 +14,7 @@ from assets.raw.parse import Kind
 from assets.raw.profile import Profile, Timeline
 from assets.raw.split import EVERYTHING, ROWS_A_CLASS
 from resources.problems import Problem
-from resources.settings import Settings
+from resources.settings import Settings, metrics_of
 
 CALENDAR_FEATURES = {
     "s": ["minute", "hour", "day_of_week"],
@@ -108,6 +108,14 @@ class Recipe(BaseModel):
         parts = self.model_dump(exclude={"model", "fleet_rows", "metric", "season", "minimum_history", "categories"})
         return _digest(parts)
 
+    @property
+    def refitted_digest(self) -> str:
+        """Digest of what is refitted each week, without what follows the rows: categories seen, and what is held out.
+
+        Equal ones are the same recipe, on newer data.
+        """
+        return _digest(self.model_dump(exclude={"categories", "holdout", "closed_after"}))
+
     def shapes_like(self, other: Recipe) -> bool:
         """Whether feature rows give the same matrix under both recipes."""
         return self.features_digest == other.features_digest and self.categories == other.categories
@@ -131,7 +139,7 @@ def recipe_of(settings: Settings, profile: Profile) -> Recipe:
         label=settings.label,
         kinds=profile.kinds,
         past_only=settings.features.past_only,
-        metric=settings.evaluation.metric,
+        metric=settings.evaluation.metric or metrics_of(settings.model.objective)[0],
         model=settings.model.model_dump(),
         fleet_rows=settings.fleet_model.rows if settings.fleet_model.enabled else 0,
         **lengths,

@@ -17,7 +17,7 @@ from resources.mlflow import Mlflow
 from resources.settings import read_settings
 from tests.instances import SQLITE, documented_settings, instance_of
 
-original = asset_module._carried_out
+original = asset_module._gates_word
 
 
 def slowly(*arguments: Any) -> Any:
@@ -30,7 +30,7 @@ def slowly(*arguments: Any) -> Any:
 
 def main(fleet_yaml: str, folder: str) -> None:
     event_log.REPOSITORY_ROOT = Path(folder)
-    asset_module._carried_out = slowly
+    asset_module._gates_word = slowly
     settings = read_settings(fleet_yaml)
     mlflow = Mlflow(tracking_uri=settings.tracking_uri, experiment=settings.name)
     resources = {"lake": Lake(uri=settings.lake), "mlflow": mlflow}

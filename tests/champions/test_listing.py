@@ -38,7 +38,7 @@ def by_segment(listing: pa.Table, column: str) -> dict[str, object]:
 
 
 def kept(*segments: str) -> pa.Table:
-    return pa.table({"segment": list(segments), "reason": [f"{segment} is worse" for segment in segments]})
+    return pa.table({"segment": list(segments), "why": [f"{segment} is worse" for segment in segments]})
 
 
 def test_the_first_version_is_the_challenger_in_every_segment() -> None:

@@ -142,11 +142,36 @@ frequency: fortnight
         (MINIMAL + "source: {options: {sep: [a]}}\n", "twice"),
         (MINIMAL.replace("segment: shop", "segment: []"), "fleet.yaml:3 segment"),
         (MINIMAL.replace("{path: data/table.parquet}", "table.parquet"), "write {path: data/sales.parquet}"),
+        (
+            MINIMAL + "evaluation: {metric: auc}\n",
+            "auc means nothing for the objective 'regression' -> write wape or mae",
+        ),
+        (MINIMAL + "evaluation: {metric: pinball}\n", "fleet.yaml:6 evaluation.metric: pinball means nothing"),
+        (
+            MINIMAL + "model: {objective: binary}\nevaluation: {metric: rmse}\n",
+            "rmse means nothing for the objective 'binary' -> write log_loss or auc, or leave it out",
+        ),
+        (MINIMAL + "model: {objective: binary, label_transform: log1p}\n", "a label of 0 and 1 is not transformed"),
+        (MINIMAL + "promotion: {origins: 3}\n", "fleet.yaml:6 promotion.origins"),
+        (MINIMAL + "promotion: {tolerance: 2}\n", "fleet.yaml:6 promotion.tolerance"),
     ],
 )
 def test_one_mistake(tmp_path: Path, text: str, expected: str) -> None:
     found = problems(tmp_path, text)
     assert any(expected in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model: {objective: binary}\nevaluation: {metric: auc}\n",
+        "model: {objective: quantile}\nevaluation: {metric: pinball}\n",
+        "model: {objective: quantile}\nevaluation: {metric: wape}\n",
+        "evaluation: {metric: rmspe}\n",
+    ],
+)
+def test_metrics_that_mean_something_for_the_objective(tmp_path: Path, text: str) -> None:
+    assert read_settings(write(tmp_path, MINIMAL + text)).model.objective
 
 
 def test_a_bad_reader_option_is_one_problem_at_its_key(tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""A fleet that predicts how likely a 1 is: probabilities, AUC and log loss, a baseline that is how often it came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assets.evaluation.judge import EVALUATION, latest_evaluation
+from resources.spark import Spark
+from tests.cycle import HORIZON, House, house, sales
+from tests.orchestration.test_cli import fleet
+
+HOLDOUT = 12
+
+
+def table(days: int = 100) -> pd.DataFrame:
+    """Whether more than usual was sold, which the price explains."""
+    frame = sales(4, days)
+    known = frame["sold"].notna()
+    draw = np.random.default_rng(0)
+    likely = np.where(frame["price"] <= 2, 0.9, 0.2)
+    frame["sold"] = np.where(known, (draw.random(len(frame)) < likely).astype(float), np.nan)
+    return frame
+
+
+def keys(**model: Any) -> dict[str, Any]:
+    return {
+        "model": {"objective": "binary", "rounds": 30, "params": {"min_data_in_leaf": 5}, **model},
+        "evaluation": {"holdout": HOLDOUT, "season": 4, "minimum_history": 20},
+    }
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, spark: Spark) -> House:
+    made = house(tmp_path_factory.mktemp("binary"), spark, table(), **keys())
+    made.run(raise_on_error=True)
+    return made
+
+
+def test_models_of_probabilities_beat_how_often_it_came(home: House) -> None:
+    judged = latest_evaluation(home.lake)
+    assert judged is not None
+    record = judged.record
+    assert record["metric"] == "log_loss"
+    assert record["errors"]["served"] < record["errors"]["baseline"] < 1
+    assert record["metrics"]["auc"]["challenger"] > 0.7
+    assert record["metrics"]["pinball"]["served"] is None
+    assert home.status()["champion"]["version"] == 1
+
+
+def test_forecasts_are_probabilities(home: House) -> None:
+    forecasts = home.forecasts()
+    assert len(forecasts) == 4 * HORIZON
+    assert forecasts["forecast"].between(0, 1, inclusive="neither").all()
+    assert forecasts["forecast"].nunique() > 2
+
+
+def test_the_baseline_is_how_often_it_came_before_each_origin(home: House) -> None:
+    rows = home.lake.table(EVALUATION).arrow().to_pandas().set_index("segment")
+    frame = table().dropna(subset=["sold"])
+    for shop, own in frame.groupby("shop"):
+        labels = own.sort_values("day")["sold"].to_numpy()
+        loss = 0.0
+        for origin in range(len(labels) - HOLDOUT, len(labels), HORIZON):
+            rate = (labels[: len(labels) - HOLDOUT if origin == len(labels) - HOLDOUT else origin].sum() + 0.5) / (
+                origin + 1
+            )
+            target = labels[origin : origin + HORIZON]
+            loss -= float(np.log(np.where(target == 1, rate, 1 - rate)).sum())
+        assert rows.loc[shop, "baseline_log"] == pytest.approx(loss, rel=1e-9)
+
+
+def test_labels_that_are_neither_are_explained(tmp_path: Any, spark: Spark) -> None:
+    wrong = house(tmp_path / "wrong", spark, sales(3, 60), **keys())
+    result = fleet(wrong, "run")
+    assert result.exit_code == 2, result.stderr
+    told = " ".join(result.stderr.split())
+    assert "labels of column 'sold' are neither 0 nor 1" in told
+    assert "make the label 0 and 1, or choose another objective" in told
