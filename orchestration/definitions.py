@@ -10,6 +10,8 @@ from assets.champions.asset import champions_asset
 from assets.champions.checks import champions_checks
 from assets.evaluation.asset import evaluation_asset
 from assets.evaluation.checks import evaluation_checks
+from assets.evaluation.live_asset import live_errors_asset
+from assets.evaluation.live_checks import live_errors_checks
 from assets.features.asset import features_asset
 from assets.features.checks import features_checks, quarantine_checks
 from assets.forecasts.asset import forecasts_asset
@@ -30,13 +32,14 @@ from resources.spark import Spark
 
 ASSETS = (raw_asset, features_asset, models_asset, evaluation_asset, champions_asset)
 CHECKS = (raw_checks, features_checks, quarantine_checks, models_checks, evaluation_checks, champions_checks)
+OF_TIME, CHECKS_OF_TIME = (live_errors_asset, forecasts_asset), (live_errors_checks, forecasts_checks)
 
 
 def fleet_definitions(settings: Settings) -> Definitions:
     """Assets, checks, jobs, schedule, sensor and resources of one fleet."""
     weekly_cycle, ingest = weekly_cycle_job(settings), ingest_job(settings)
     # without time there is no future: rows are scored as they are brought
-    assets, checks = ((*ASSETS, forecasts_asset), (*CHECKS, forecasts_checks)) if settings.time else (ASSETS, CHECKS)
+    assets, checks = ((*ASSETS, *OF_TIME), (*CHECKS, *CHECKS_OF_TIME)) if settings.time else (ASSETS, CHECKS)
     return Definitions(
         assets=[build(settings) for build in assets],
         asset_checks=[check for build in checks for check in build(settings)],

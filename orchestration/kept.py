@@ -6,20 +6,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from assets.evaluation.incumbent import CHAMPIONS, PUBLISHED, published_champion
+from assets.evaluation.issues import FORECASTS, SHADOW_FORECASTS
 from assets.evaluation.judge import EVALUATION
+from assets.evaluation.live_errors import LIVE_ERRORS, LIVE_PERIODS, unscored_issues
 from assets.features.facts import before_this
 from assets.features.publish import FEATURES, QUARANTINE, SEGMENTS, current_features
-from assets.forecasts.publish import FORECASTS
 from assets.models.shard import GENERATIONS
 from assets.models.store import TRAINING, Training, shards_of, trainings
 from assets.raw.ingest import newest_ingested
 from assets.raw.snapshot import RAW
 from resources.lake import Lake
-from resources.mlflow import Mlflow
+from resources.mlflow import CHALLENGER, CHAMPION, PREVIOUS, Mlflow
 from resources.problems import InputError, Problem
 from resources.pruned import pruned, refuse_pruned
 
-VERSIONED = (RAW, FEATURES, QUARANTINE, SEGMENTS, EVALUATION, FORECASTS)
+# of live errors the newest version holds the whole history
+OF_FORECASTS = (FORECASTS, SHADOW_FORECASTS, LIVE_ERRORS, LIVE_PERIODS)
+VERSIONED = (RAW, FEATURES, QUARANTINE, SEGMENTS, EVALUATION, *OF_FORECASTS)
 # what a feature table was made from and with -> the key of its record that has the version
 MADE_WITH = {RAW: "raw_version", QUARANTINE: "quarantine_version", SEGMENTS: "segments_version"}
 
@@ -49,15 +52,17 @@ def kept_of(lake: Lake, mlflow: Mlflow, keep: int, pinned: Iterable[int]) -> Kep
     versions = {name: _newest(lake, name, newest) for name in VERSIONED}
     versions[RAW] |= _pinned(lake, pinned) | {v for v in [newest_ingested(lake)] if v is not None}
     _add_origins(lake, versions, stay.values())
+    _add_unscored(lake, versions)
     files = {file for training in stay.values() if (file := training.fleet_file)}
     return Kept(versions, set(stay), champions, files | shards_of(lake, stay) | _served_shards(lake, champions))
 
 
 def _champions(lake: Lake, mlflow: Mlflow, newest: int) -> tuple[set[str], set[str]]:
     """The champions that stay, as they are called in their table, and the trainings that they need."""
-    table, gone, serving = lake.table(CHAMPIONS), pruned(lake, CHAMPIONS), published_champion(lake, mlflow)
+    table, gone = lake.table(CHAMPIONS), pruned(lake, CHAMPIONS)
+    named = [published_champion(lake, mlflow, alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS)]
     records = {r[PUBLISHED]: r for r in table.records().values() if r.get(PUBLISHED) and r[PUBLISHED] not in gone}
-    stay = {*list(records)[:newest], *([serving.tags[PUBLISHED]] if serving else [])}
+    stay = {*list(records)[:newest], *(each.tags[PUBLISHED] for each in named if each)}
     if not stay:
         return set(), set()
     listed = table.arrow(columns=[TRAINING], where=[(PUBLISHED, "in", sorted(stay))])[TRAINING].unique().to_pylist()
@@ -114,3 +119,14 @@ def _add_origins(lake: Lake, versions: dict[str, set[int]], stay: Iterable[Train
                     versions[name].add(record[key])
     for name in VERSIONED:
         versions[name] &= {version for version in lake.table(name).records() if str(version) not in gone[name]}
+
+
+def _add_unscored(lake: Lake, versions: dict[str, set[int]]) -> None:
+    """Adds forecasts that labels are still awaited for, and what was forecast beside those that stay."""
+    if not lake.table(FEATURES).exists():
+        return
+    versions[FORECASTS] |= unscored_issues(lake, current_features(lake))
+    records, gone = lake.table(FORECASTS).records(), pruned(lake, SHADOW_FORECASTS)
+    stay = {records[version]["digest"] for version in versions[FORECASTS]}
+    beside = lake.table(SHADOW_FORECASTS).records().items()
+    versions[SHADOW_FORECASTS] |= {v for v, r in beside if r.get("issue") in stay and str(v) not in gone}

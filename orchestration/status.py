@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from assets.evaluation.incumbent import Champion, published_champion
 from assets.evaluation.judge import EVALUATION, latest_evaluation
+from assets.evaluation.live_summary import live_status
 from assets.features.publish import FEATURES
 from assets.forecasts.publish import FORECASTS
 from assets.models.line import FAILED, SKIPPED, TRAINED
@@ -25,6 +26,7 @@ def fleet_status(lake: Lake, mlflow: Mlflow) -> dict[str, Any]:
         "champion": _champion(published_champion(lake, mlflow)),
         "evaluation": _evaluation(lake),
         "forecasts": _forecasts(lake),
+        "live": live_status(lake, _metric(lake)),
     }
 
 
@@ -62,6 +64,11 @@ def _evaluation(lake: Lake) -> dict[str, Any]:
         **{name: errors[name] for name in CANDIDATES},
         "holdout": judged.record["holdout"],
     }
+
+
+def _metric(lake: Lake) -> str:
+    judged = latest_evaluation(lake)
+    return judged.record["metric"] if judged else "wape"
 
 
 def _forecasts(lake: Lake) -> dict[str, Any]:

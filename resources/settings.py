@@ -189,7 +189,9 @@ class Forecasts(Section):
 class Checks(Section):
     """Thresholds of the asset checks; shares of rows, segments or periods.
 
-    `freshness` counts calendar periods since the last label; `label_shift` is a population stability index.
+    `freshness` counts calendar periods since the last label; `label_shift` is a population stability index; `actuals`
+    is the share of due forecasts that may lack a label, `live_error` how far above that at promotion the live error
+    may be, as a share of it.
     """
 
     quarantine: Share = 0.05
@@ -200,6 +202,8 @@ class Checks(Section):
     gaps: Share = 0.2
     nulls: Share = 0.98
     label_shift: Annotated[float, Field(gt=0)] = 0.25
+    actuals: Share = 0.1
+    live_error: Annotated[float, Field(gt=0)] = 0.5
 
 
 class Schedule(Section):

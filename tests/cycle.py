@@ -19,6 +19,7 @@ from dagster import DagsterInstance, ExecuteInProcessResult
 
 from assets.champions.asset import CHAMPIONS
 from assets.evaluation.judge import EVALUATION
+from assets.evaluation.live_errors import LIVE_ERRORS, LIVE_PERIODS
 from assets.features.publish import FEATURES, QUARANTINE, SEGMENTS
 from assets.forecasts.publish import FORECASTS
 from assets.models.store import MODELS
@@ -89,7 +90,7 @@ class House:
 
     def commits(self) -> dict[str, int | None]:
         """Version of the last commit of each table."""
-        return {name: self.lake.table(name).version() for name in TABLES}
+        return {name: self.lake.table(name).version() for name in (*TABLES, LIVE_PERIODS, LIVE_ERRORS)}
 
     def status(self) -> dict[str, Any]:
         """What `fleet status --json` prints."""

@@ -1,6 +1,7 @@
 """`champions`: the fleet that serves, published as one version when the gate lets it through, or a person decides."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,11 @@ from dagster import (
     AssetExecutionContext,
     AssetKey,
     AssetsDefinition,
-    Backoff,
     Config,
     DataVersion,
     MaterializeResult,
     MetadataValue,
-    RetryPolicy,
+    RetryRequested,
     asset,
 )
 from pydantic import Field
@@ -43,6 +43,7 @@ from resources.settings import Settings
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+RETRIES, RETRY_SECONDS = 3, 5.0
 CODE_VERSION = code_version("assets.champions.gate", "assets.champions.registry")
 
 
@@ -83,13 +84,11 @@ def champions_asset(settings: Settings) -> AssetsDefinition:
         tags={"stage": "promotion"},
         code_version=CODE_VERSION,
         pool=f"{settings.name}_promotion",
-        # a registry that is down for a moment is asked again; until the alias has moved nothing is half done
-        retry_policy=RetryPolicy(max_retries=3, delay=5, backoff=Backoff.EXPONENTIAL),
     )
     def champions(
         context: AssetExecutionContext, config: ChampionsConfig, lake: Lake, mlflow: Mlflow
     ) -> MaterializeResult:
-        with mistakes_explained():
+        with mistakes_explained(), _registry_asked_again(context):
             outcome = _carried_out(config, settings, lake, mlflow)
         serving = outcome.serving
         serves = f"version {serving.version} serves" if serving else "the baseline serves"
@@ -102,6 +101,17 @@ def champions_asset(settings: Settings) -> AssetsDefinition:
         return MaterializeResult(metadata=metadata, data_version=DataVersion(version))
 
     return champions
+
+
+@contextmanager
+def _registry_asked_again(context: AssetExecutionContext) -> Iterator[None]:
+    """Tries the step again when the registry does not answer: until the alias has moved, nothing is half done."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise RetryRequested(RETRIES, seconds_to_wait=RETRY_SECONDS * 2**context.retry_number) from error
 
 
 def _carried_out(config: ChampionsConfig, settings: Settings, lake: Lake, mlflow: Mlflow) -> Outcome:

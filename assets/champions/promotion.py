@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from assets.champions.listing import OUTCOME, PROMOTED, fleet_listing, outcomes_
 from assets.champions.registry import (
     Fleet,
     Word,
+    end_challenge,
     make_challenger,
     make_champion,
     moved_from,
@@ -25,6 +26,7 @@ from assets.evaluation.incumbent import (
     EXPIRED,
     PENDING,
     REJECTED,
+    SHADOW,
     STATUS,
     WITHDRAWN,
     Champion,
@@ -32,6 +34,7 @@ from assets.evaluation.incumbent import (
     standing,
 )
 from assets.evaluation.judge import EVALUATION, Evaluation
+from assets.evaluation.shadow import shadow_verdict
 from assets.models.store import UNKNOWN, trainings
 from assets.models.wholeness import missing_files, set_aside_corrupt
 from resources.lake import Lake
@@ -40,6 +43,7 @@ from resources.settings import Promotion
 
 REFUSED, UNCHANGED = "refused", "unchanged"
 GATE = "gate"
+LIVE_METRICS = ("wape", "mae", "rmse")
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,21 @@ def promote(
     """
     settle(mlflow)
     expire(mlflow)
+    _note_moved_away(mlflow, standing(lake, mlflow).champion)
+    shadow = end_shadow(lake, mlflow, promotion, judged.record["metric"])
+    if shadow is not None and shadow.what not in (PROMOTED, REJECTED):
+        return shadow
+    outcome = _decided(lake, mlflow, promotion, judged, decision, report)
+    if shadow is None:
+        return outcome
+    outcome = replace(outcome, reasons=(*shadow.reasons, *outcome.reasons))
+    return replace(outcome, what=PROMOTED, listing=shadow.listing) if shadow.what == PROMOTED else outcome
+
+
+def _decided(
+    lake: Lake, mlflow: Mlflow, promotion: Promotion, judged: Evaluation, decision: Decision, report: str
+) -> Outcome:
     serving = standing(lake, mlflow).champion
-    _note_moved_away(mlflow, serving)
     if serving is not None and serving.tags.get("evaluation") == judged.digest:
         return Outcome(UNCHANGED, (f"version {serving.version} is this evaluation's",), serving, serving.listing)
     refused = _refused(lake, judged)
@@ -77,12 +94,50 @@ def promote(
     if lost := _lost_models(lake, fleet.listing):
         return Outcome(REFUSED, (lost,), serving, refused)
     version = register(lake, mlflow, fleet)
+    if promotion.shadow and serving is not None:
+        make_challenger(mlflow, version, SHADOW, {})
+        waits = f"version {version} forecasts beside version {serving.version} for a week"
+        return Outcome(SHADOW, (*decision.reasons, waits), serving, fleet.listing)
+    return _let_through(lake, mlflow, promotion, version, decision.reasons, fleet.listing)
+
+
+def end_shadow(lake: Lake, mlflow: Mlflow, promotion: Promotion, metric: str) -> Outcome | None:
+    """What comes of the version that forecasts beside the champion: it goes on, is rejected, or is let through.
+
+    None where there is none. A newer challenger waits until the older one's week is over.
+    """
+    waiting = mlflow.aliased(CHALLENGER)
+    if waiting is None or waiting.get(STATUS) != SHADOW:
+        return None
+    serving, number = standing(lake, mlflow).champion, waiting["version"]
+    challenger = published_fleet(lake, waiting, never_served=True)
+    if isinstance(challenger, str):
+        end_challenge(mlflow, number, REJECTED, Word(SHADOW, challenger))
+        return Outcome(REJECTED, (challenger,), serving)
+    verdict = shadow_verdict(lake, challenger, serving, promotion.shadow, metric=_live(metric))
+    if not verdict.ready:
+        said = f"version {number} goes on forecasting beside the champion"
+        return Outcome(SHADOW, (said, *verdict.reasons), serving, challenger.listing)
+    if not verdict.passed:
+        end_challenge(mlflow, number, REJECTED, Word(SHADOW, "; ".join(verdict.reasons)))
+        return Outcome(REJECTED, verdict.reasons, serving, challenger.listing)
+    return _let_through(lake, mlflow, promotion, number, verdict.reasons, challenger.listing)
+
+
+def _let_through(
+    lake: Lake, mlflow: Mlflow, promotion: Promotion, version: str, reasons: tuple[str, ...], listing: pa.Table
+) -> Outcome:
+    """A version that has passed whatever judges by itself: it serves, or waits for a person."""
     if promotion.mode == "manual":
         make_challenger(mlflow, version, PENDING, expiry(promotion.expires))
         waits = f"version {version} waits for approval: fleet promote {version} --by NAME"
-        return Outcome(PENDING, (*decision.reasons, waits), serving, fleet.listing)
-    make_champion(mlflow, version, Word(GATE, "; ".join(decision.reasons)))
-    return Outcome(PROMOTED, decision.reasons, _fleet(lake, mlflow, version), fleet.listing)
+        return Outcome(PENDING, (*reasons, waits), standing(lake, mlflow).champion, listing)
+    make_champion(mlflow, version, Word(GATE, "; ".join(reasons)))
+    return Outcome(PROMOTED, reasons, _fleet(lake, mlflow, version), listing)
+
+
+def _live(metric: str) -> str:
+    return metric if metric in LIVE_METRICS else LIVE_METRICS[0]
 
 
 def challenger_fleet(

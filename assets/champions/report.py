@@ -30,7 +30,7 @@ def segment_changes(listing: pa.Table) -> pd.DataFrame:
     Before: the incumbent's; after: that of who serves the segment now, which is the incumbent where it was kept or
     pinned. Both are of the same holdout rows. `change` is in units of the label.
     """
-    frame = with_outcomes(listing).to_pandas()
+    frame = with_outcomes(listing).drop_columns(["rows"]).to_pandas()  # those it was trained on
     frame = frame[frame["count"].fillna(0) > 0].copy()
     scale = frame["label_absolute"].where(frame["label_absolute"] > 0)
     before = pd.to_numeric(frame["incumbent_absolute"])

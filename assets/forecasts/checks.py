@@ -3,9 +3,10 @@
 import pyarrow.compute as pc
 from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, AssetKey, asset_check
 
+from assets.evaluation.issues import output_name
 from assets.features.publish import current_features, open_segments
 from assets.forecasts.publish import FORECASTS
-from assets.forecasts.score import COLUMNS, output_name
+from assets.forecasts.score import COLUMNS
 from resources.lake import Lake
 from resources.settings import Settings
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from assets.evaluation.issues import output_name
 from assets.features.point_in_time import ASSUMED
+from assets.forecasts.sample import sample_places
 from assets.models.baseline import seasonal_naive
 from assets.models.bucket import Bucket, label_history, read_bucket
 from assets.models.fleet_model import SERVED, identity_columns
@@ -28,6 +30,7 @@ MODELS = np.array([BASELINE, SEGMENT_MODEL, FLEET_MODEL], dtype=object)
 WRITTEN = pa.schema(
     [("file", pa.string()), ("segments", pa.int64()), ("rows", pa.int64()), ("assumed", pa.int64())]
     + [(f"by_{model}", pa.int64()) for model in MODELS]
+    + [("sampled", pa.int64()), ("split", pa.int64())]
 )
 
 
@@ -39,6 +42,34 @@ class ScoreTask:
     files: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Rival:
+    """A challenger that waits: its fleet, its version, and the shares of segments that concern it.
+
+    Of the share `sampled` it forecasts beside the champion, and of the share `split` it is served in its place. Under
+    `folder` goes what is not served, if anything does.
+    """
+
+    fleet: Candidate
+    version: int
+    sampled: float
+    split: float
+    folder: str | None
+
+
+@dataclass(frozen=True)
+class Said:
+    """A forecast for each of some rows, who made it (a place in `MODELS`), and the version it came from (0: none)."""
+
+    forecast: Floats
+    model: NDArray[np.int8]
+    version: NDArray[np.int64]
+
+    def where(self, rows: NDArray[np.bool_]) -> Said:
+        """What is said of some of the rows."""
+        return Said(self.forecast[rows], self.model[rows], self.version[rows])
+
+
 def score_bucket(
     task: ScoreTask,
     recipe: Recipe,
@@ -47,25 +78,68 @@ def score_bucket(
     champion: Candidate | None,
     version: int | None,
     time_type: str,
-    folder: str,
+    folder: str | None,
+    rival: Rival | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Writes the forecasts of a bucket's open segments as one file under `folder` and says what it holds.
+    """Writes the forecasts of a bucket's open segments as one file under `folder`, if given, and says what it holds.
 
     `last` is the period of the fleet's last label: every forecast's origin. `otherwise` serves a segment of which
-    nothing is known.
+    nothing is known. A `rival` has a file of the same name for its sample: of each segment that both forecast, what is
+    not served.
     """
     ahead = read_bucket(task.files, recipe, also=[*identity_columns(recipe), TIME, ASSUMED], after=last)
     rows = ahead.table
     if not len(rows):
         return
-    forecast, model = _forecasts(task, ahead, recipe, last, otherwise, champion)
-    table = forecast_table(rows, forecast, MODELS[model], recipe, version, time_type)
     name = f"bucket-{task.bucket:05d}-{uuid.uuid4().hex}.parquet"
-    write_parquet(table, f"{folder}/{name}")
-    counts = np.bincount(model, minlength=len(MODELS)).tolist()
+    served = _said(version, *_forecasts(task, ahead, recipe, last, otherwise, champion))
+    counted = {"sampled": 0, "split": 0}
+    if rival is not None:
+        sampled, split = (_in_sample(ahead, share) for share in (rival.sampled, rival.split))
+        theirs = _said(rival.version, *_forecasts(task, _only(ahead, sampled), recipe, last, otherwise, rival.fleet))
+        served, beside = _dealt(served, theirs, sampled, split)
+        counted = {"sampled": int(sampled.sum()), "split": int(split.sum())}
+        if rival.folder is not None and sampled.any():
+            part = rows.filter(pa.array(sampled))
+            write_parquet(forecast_table(part, beside, recipe, time_type), f"{rival.folder}/{name}")
+    if folder is not None:
+        write_parquet(forecast_table(rows, served, recipe, time_type), f"{folder}/{name}")
+    counts = np.bincount(served.model, minlength=len(MODELS)).tolist()
     by_model = {f"by_{name}": count for name, count in zip(MODELS, counts, strict=True)}
-    counted = {"segments": len(rows) // recipe.horizon, "rows": len(rows)}
+    counted |= {"segments": len(rows) // recipe.horizon, "rows": len(rows)}
     yield {"file": name, **counted, "assumed": int(pc.sum(rows[ASSUMED]).as_py() or 0), **by_model}
+
+
+def _said(version: int | None, forecast: Floats, model: NDArray[np.int8]) -> Said:
+    return Said(forecast, model, np.full(len(forecast), version or 0, dtype=np.int64))
+
+
+def _in_sample(ahead: Bucket, share: float) -> NDArray[np.bool_]:
+    segments = list(ahead.segments())
+    chosen = sample_places(rows.key for rows in segments) < share
+    return np.repeat(chosen, [len(rows.periods) for rows in segments])
+
+
+def _only(bucket: Bucket, rows: NDArray[np.bool_]) -> Bucket:
+    return Bucket(bucket.table.filter(pa.array(rows)), bucket.x[rows], bucket.labels[rows], bucket.periods[rows])
+
+
+def _dealt(ours: Said, theirs: Said, sampled: NDArray[np.bool_], split: NDArray[np.bool_]) -> tuple[Said, Said]:
+    """What is served, for all rows, and what is not, for the sampled ones; `theirs` is for the sampled ones."""
+    swapped = split[sampled]
+    forecast, model, version = ours.forecast.copy(), ours.model.copy(), ours.version.copy()
+    forecast[split], model[split], version[split] = (
+        theirs.forecast[swapped],
+        theirs.model[swapped],
+        theirs.version[swapped],
+    )
+    mine = ours.where(sampled)
+    beside = Said(
+        np.where(swapped, mine.forecast, theirs.forecast),
+        np.where(swapped, mine.model, theirs.model),
+        np.where(swapped, mine.version, theirs.version),
+    )
+    return Said(forecast, model, version), beside
 
 
 def _forecasts(
@@ -104,14 +178,7 @@ def _by_baseline(task: ScoreTask, ahead: Bucket, recipe: Recipe, last: int, othe
     return forecast
 
 
-def forecast_table(
-    rows: pa.Table,
-    forecast: Floats,
-    model: NDArray[np.object_],
-    recipe: Recipe,
-    version: int | None,
-    time_type: str,
-) -> pa.Table:
+def forecast_table(rows: pa.Table, said: Said, recipe: Recipe, time_type: str) -> pa.Table:
     """The rows of `lake/forecasts`: segment columns as they came, time, forecast, model, version, assumed."""
     times = rows[TIME]
     if time_type == "date":
@@ -119,23 +186,10 @@ def forecast_table(
     elif time_type == "timestamp":
         times = pc.assume_timezone(times, "UTC")
     values = {
-        "forecast": pa.array(forecast),
-        "model": pa.array(model, pa.string()),
-        "version": pa.array([version] * len(rows), pa.int64()),
+        "forecast": pa.array(said.forecast),
+        "model": pa.array(MODELS[said.model], pa.string()),
+        "version": pa.array(said.version, pa.int64(), mask=said.version == 0),
         "assumed": rows[ASSUMED],
     }
     columns = {name: rows[name] for name in recipe.segment} | {recipe.time: times}
     return pa.table(columns | {output_name(name, recipe): value for name, value in values.items()})
-
-
-def output_name(name: str, recipe: Recipe) -> str:
-    """A column of the forecasts; prefixed where the user's key has a column of that name, in any case."""
-    return free_name(name, (*recipe.segment, *recipe.time_columns))
-
-
-def free_name(name: str, columns: Iterable[str]) -> str:
-    """A name that none of some columns has, in any case: `name`, or `fleet_` and so on before it."""
-    taken = {column.lower() for column in columns}
-    while name in taken:
-        name = f"fleet_{name}"
-    return name

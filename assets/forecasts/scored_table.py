@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from assets.evaluation.incumbent import Champion
+from assets.evaluation.issues import free_name
 from assets.features.brought import REFUSED, original_columns
-from assets.forecasts.score import free_name
 from assets.models.line import SEGMENT_MODEL, TRAINED
 from assets.raw.parse import KEY, PERIOD, SOURCE
 from assets.raw.source import FILE, ROW, format_of

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from assets.evaluation.issues import output_name
 from assets.features.publish import SEGMENTS, FeatureSet
 from assets.features.rebuild import committed_files
 from assets.forecasts.publish import FORECASTS, Forecasts
-from assets.forecasts.score import output_name
 from assets.presentation import BLUE, GREEN, GREY, ORANGE
 from assets.raw.parse import KEY, PERIOD, TIME
 from assets.raw.recipe import Recipe

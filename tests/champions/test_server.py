@@ -7,23 +7,17 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from dagster import materialize
 
-from assets.champions import asset as asset_module
-from assets.champions.asset import champions_asset
-from assets.champions.promotion import PROMOTED, Outcome, promote
+from assets.champions.promotion import PROMOTED, promote
 from assets.evaluation.incumbent import published_champion
-from orchestration import event_log
 from resources.mlflow import Mlflow
-from resources.settings import Promotion
+from resources.settings import REPOSITORY_ROOT, Promotion
 from tests.champions.killed import Killed, counting
 from tests.champions.test_publish import YES, in_run, judged
 from tests.cycle import empty_store, give_store
@@ -102,34 +96,19 @@ def test_a_server_that_goes_away_at_any_step_leaves_nothing_half_done(
     mlflow.end_run("FINISHED")
 
 
-def test_of_two_runs_that_promote_at_once_one_waits(
-    own: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.slow
+def test_of_two_runs_that_promote_at_once_one_waits(own: Trained, tmp_path: Path) -> None:
     give_store(own.home)
     judged(own, 30)
-    monkeypatch.setattr(event_log, "REPOSITORY_ROOT", tmp_path)
-    inside: list[tuple[float, float]] = []
-    original = asset_module._carried_out
-
-    def slowly(*arguments: Any) -> Outcome:
-        began = time.monotonic()
-        outcome = original(*arguments)
-        time.sleep(2)
-        inside.append((began, time.monotonic()))
-        return outcome
-
-    monkeypatch.setattr(asset_module, "_carried_out", slowly)
-    with instance_of(documented_settings(SQLITE), tmp_path) as instance:
-
-        def run() -> None:
-            resources = {"lake": own.home.lake, "mlflow": own.home.mlflow}
-            materialize([champions_asset(own.home.settings)], instance=instance, resources=resources)
-
-        runs = [threading.Thread(target=run) for _ in range(2)]
-        for each in runs:
-            each.start()
-        for each in runs:
-            each.join()
-    (_, first_end), (second_start, _) = sorted(inside)
+    with instance_of(documented_settings(SQLITE), tmp_path):
+        pass  # its tables are made once, not by two at a time
+    command = [sys.executable, "-m", "tests.champions.promoting", str(own.home.folder / "fleet.yaml"), str(tmp_path)]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY_ROOT, text=True) for _ in range(2)]
+    said = [run.communicate(timeout=300)[0] for run in runs]
+    inside = sorted(
+        tuple(map(float, line.split()[1:])) for out in said for line in out.splitlines() if "inside" in line
+    )
+    assert [run.returncode for run in runs] == [0, 0]
+    (_, first_end), (second_start, _) = inside
     assert second_start >= first_end
     assert len(own.home.mlflow.versions()) == 1

@@ -36,8 +36,10 @@ def test_every_run_ends_well_and_every_row_and_segment_is_accounted_for(story: S
 
 @pytest.mark.parametrize("week", ["first", "second", "unchanged", "back"])
 def test_all_checks_pass_in_a_good_week(story: Story, week: str) -> None:
-    assert failed_checks(story[week]) == {}
-    assert len(story[week].result.get_asset_check_evaluations()) == 30
+    # what no model of the first week knew: its forecasts were worse than its holdout promised
+    warned = {} if week == "first" else {"live_errors.as_good_as_promised": "WARN"}
+    assert failed_checks(story[week]) == warned
+    assert len(story[week].result.get_asset_check_evaluations()) == 32
 
 
 @pytest.mark.parametrize("week", ["first", "second", "unchanged", "worse", "back"])

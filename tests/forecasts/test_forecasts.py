@@ -13,11 +13,11 @@ import pyarrow as pa
 import pytest
 
 from assets.evaluation.incumbent import Champion
+from assets.evaluation.issues import output_name
 from assets.evaluation.judge import EVALUATION, evaluate
 from assets.features.publish import FeatureSet
 from assets.forecasts.checks import forecasts_checks
 from assets.forecasts.publish import FORECASTS, publish_forecasts
-from assets.forecasts.score import output_name
 from assets.models.train import train_fleet
 from assets.raw.recipe import Recipe
 from resources.spark import Spark

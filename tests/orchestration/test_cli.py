@@ -90,6 +90,7 @@ BEFORE = {
         "holdout": {"start": None, "end": None},
     },
     "forecasts": {"rows": 0, "start": None, "end": None},
+    "live": {"metric": None, "error": None, "issue": None, "scored": 0, "missing": 0, "awaited": 0},
 }
 
 

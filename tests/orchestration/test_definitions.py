@@ -16,7 +16,7 @@ from resources.settings import REPOSITORY_ROOT, Settings
 from tests.cycle import minimal, without_time
 
 HEAVY = ("pyspark", "mlflow", "lightgbm", "evidently", "matplotlib", "dagster_mlflow", "dagster_pyspark", "deltalake")
-NAMES = ("raw", "features", "quarantine", "segment_models", "evaluation", "champions", "forecasts")
+NAMES = ("raw", "features", "quarantine", "segment_models", "evaluation", "champions", "live_errors", "forecasts")
 FLOW = {
     "raw": set(),
     "features": {"raw"},
@@ -24,6 +24,7 @@ FLOW = {
     "segment_models": {"features"},
     "evaluation": {"segment_models"},
     "champions": {"evaluation"},
+    "live_errors": {"features"},
     "forecasts": {"champions"},
 }
 CHECKS = {
@@ -47,6 +48,7 @@ CHECKS = {
     "segment_models": {"segments_accounted_for", "few_failures", "models_load"},
     "evaluation": {"segments_accounted_for", "comparison_clean", "challenger_against_baseline"},
     "champions": {"gate", "segments_accounted_for", "champion_whole", "alias_as_published"},
+    "live_errors": {"actuals_arrived", "as_good_as_promised"},
     "forecasts": {"complete", "finite", "schema", "known_ahead_given"},
 }
 
@@ -96,8 +98,8 @@ def test_the_checks() -> None:
 def test_without_time_there_are_no_forecasts() -> None:
     resolved = definitions(**without_time())
     graph = resolved.resolve_asset_graph()
-    assert {key.path[-1] for key in graph.materializable_asset_keys} == {*NAMES} - {"forecasts"}
-    assert {key.asset_key.path[-1] for key in graph.asset_check_keys} == {*CHECKS} - {"forecasts"}
+    assert {key.path[-1] for key in graph.materializable_asset_keys} == {*NAMES} - {"forecasts", "live_errors"}
+    assert {key.asset_key.path[-1] for key in graph.asset_check_keys} == {*CHECKS} - {"forecasts", "live_errors"}
     job = resolved.resolve_job_def("weekly_cycle")
     assert job.asset_layer.executable_asset_keys == graph.materializable_asset_keys
 

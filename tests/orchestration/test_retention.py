@@ -16,7 +16,8 @@ from assets.champions.gate import Decision
 from assets.champions.promotion import promote
 from assets.evaluation.incumbent import CHAMPIONS, published_champion
 from assets.evaluation.judge import evaluate
-from assets.features.publish import FEATURES, QUARANTINE, SEGMENTS
+from assets.evaluation.live_errors import LIVE_ERRORS, LIVE_PERIODS, score_issues
+from assets.features.publish import FEATURES, QUARANTINE, SEGMENTS, current_features
 from assets.forecasts.publish import FORECASTS, publish_forecasts
 from assets.models.shard import boosters
 from assets.models.store import MODELS, listing_of, trainings
@@ -24,7 +25,7 @@ from assets.raw.ingest import ingest
 from assets.raw.snapshot import RAW, read_snapshot
 from orchestration import retention
 from orchestration.retention import Plan, carry_out, plan_of
-from resources.mlflow import CHAMPION, Mlflow
+from resources.mlflow import CHALLENGER, CHAMPION, PREVIOUS, Mlflow
 from resources.problems import InputError
 from resources.pruned import pruned
 from resources.spark import Spark
@@ -52,6 +53,7 @@ def week(home: House, mlflow: Mlflow, days: int, segments: list[str] | None) -> 
     made, serving = train(home, segments), published_champion(home.lake, mlflow)
     judged, _ = evaluate(home.lake, home.spark, home.settings, made.features, made.training, serving)
     champion = promote(home.lake, mlflow, home.settings.promotion, judged, Decision(True, ("as asked",))).serving
+    score_issues(home.lake, home.spark, made.features)
     publish_forecasts(home.lake, home.spark, home.settings, made.features, champion)
 
 
@@ -353,3 +355,45 @@ def test_the_command_waits_for_runs_that_are_under_way(own: House, monkeypatch: 
     assert refused.exit_code == 2
     assert f"run {run.run_id} is under way" in refused.stderr
     assert files(own) == before
+
+
+def test_forecasts_stay_until_their_labels_came_and_were_scored(own: House) -> None:
+    asked = gone(plan(own, 1))
+    assert str(NEWEST - 1) in asked[FORECASTS]
+    assert str(NEWEST) not in asked[FORECASTS]
+    own.bring(table(DAYS[-1] + 1))
+    made = train(own, ["shop 1"])
+    champion = published_champion(own.lake, own.mlflow)
+    publish_forecasts(own.lake, own.spark, own.settings, made.features, champion)
+    for _ in range(2):  # not scored, then one label of four
+        asked = gone(plan(own, 1))
+        assert str(NEWEST - 1) in asked[FORECASTS]
+        assert not {str(NEWEST), str(NEWEST + 1)} & set(asked[FORECASTS])
+        score_issues(own.lake, own.spark, made.features)
+    own.bring(table(DAYS[-1] + 4))
+    made = train(own, ["shop 1"])
+    score_issues(own.lake, own.spark, made.features)
+    assert str(NEWEST) in gone(plan(own, 1))[FORECASTS]
+
+
+def test_the_history_of_live_errors_stays_whole(own: House) -> None:
+    before = own.lake.table(LIVE_ERRORS).arrow().sort_by([("issue", "ascending"), ("segment", "ascending")])
+    assert set(before["issue"].to_pylist()) == set(range(NEWEST))
+    prune(own, 1)
+    assert pruned(own.lake, LIVE_ERRORS)
+    assert pruned(own.lake, LIVE_PERIODS)
+    after = own.lake.table(LIVE_ERRORS).arrow().sort_by([("issue", "ascending"), ("segment", "ascending")])
+    assert after.equals(before)
+    assert score_issues(own.lake, own.spark, current_features(own.lake)) == []
+
+
+@pytest.mark.parametrize("alias", [CHALLENGER, PREVIOUS])
+def test_the_challenger_and_the_previous_champion_stay(own: House, alias: str) -> None:
+    own.mlflow.client().set_registered_model_alias("tiny", alias, "1")
+    before = published_champion(own.lake, own.mlflow, alias)
+    prune(own, 1)
+    after = published_champion(own.lake, own.mlflow, alias)
+    assert before is not None
+    assert after is not None
+    assert after.listing.sort_by("segment").equals(before.listing.sort_by("segment"))
+    assert sorted(key for key, _ in boosters(own.lake.root, after.listing, "served")) == [f"shop {n}" for n in range(3)]
