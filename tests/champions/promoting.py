@@ -15,6 +15,7 @@ from orchestration import event_log
 from resources.lake import Lake
 from resources.mlflow import Mlflow
 from resources.settings import read_settings
+from resources.spark import Spark
 from tests.instances import SQLITE, documented_settings, instance_of
 
 original = asset_module._gates_word
@@ -33,7 +34,7 @@ def main(fleet_yaml: str, folder: str) -> None:
     asset_module._gates_word = slowly
     settings = read_settings(fleet_yaml)
     mlflow = Mlflow(tracking_uri=settings.tracking_uri, experiment=settings.name)
-    resources = {"lake": Lake(uri=settings.lake), "mlflow": mlflow}
+    resources = {"lake": Lake(uri=settings.lake), "mlflow": mlflow, "spark": Spark()}
     with instance_of(documented_settings(SQLITE), Path(folder)) as instance:
         materialize([champions_asset(settings)], instance=instance, resources=resources)
 
