@@ -80,7 +80,7 @@ def test_a_window_that_slides_on_does_not_lose_whole_blocks_it_saw_before(lake: 
     for through in range(108, 124):
         last = week(lake, f"to {through}", through - 8, through)
     found = pooled(lake, last)
-    assert found.fleet.rows.tolist() == [[6] + [8] * 5][:1] or found.periods >= 20
+    assert 20 <= found.periods <= 23
     assert found.origins >= 5
 
 
