@@ -67,7 +67,7 @@ def made(draw: np.random.Generator, segments: int, origins: int, gains: Floats, 
     fleet = Losses(*(part.sum(axis=0, keepdims=True) for part in (rows, challenger, incumbent)))
     names, every = pa.array([f"s{n}" for n in range(segments)]), np.full(segments, same)
     each = Losses(rows, challenger, incumbent)
-    return Pooled(names, every, each, fleet, periods, fleet, periods, HORIZON, same_recipe=same, same_code=True)
+    return Pooled(names, every, each, fleet, periods, each, periods, HORIZON, same_recipe=same, same_code=True)
 
 
 def _autocorrelated(draw: np.random.Generator, segments: int, periods: int) -> Floats:

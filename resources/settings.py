@@ -170,9 +170,9 @@ class Promotion(Section):
 
     `margin`: share by which a changed recipe's total error must be lower than the incumbent's while there are few
     origins; `tolerance`: share by which that of the same recipe on newer data may be higher over a horizon.
-    `worse_than_baseline`: share of segments; `bias`: share of the labels' sum. `false_swaps`: share of segments
-    that may be swapped, or kept, by chance. `origins`: forecast origins before blocks and single segments are tested.
-    `expires`: days that an approval is waited for. `shadow`, `split`: shares of segments, the same every week.
+    `worse_than_baseline`: share of segments; `bias`: share of the labels' sum. `false_swaps`: share of segments that
+    may be swapped, or kept, by chance. `origins`: how many before blocks and single segments are tested. `expires`:
+    days that an approval is waited for. `shadow`, `split`: shares of segments, the same every week.
     """
 
     mode: Literal["automatic", "manual"] = "automatic"

@@ -97,12 +97,12 @@ def _passed(evaluation: dict[str, Any]) -> str:
 
 def _same_recipe(evaluation: dict[str, Any], worse: list[str], pooled: Pooled, rules: Promotion) -> Decision:
     """Promoted unless it is worse; a segment keeps its incumbent only where its challenger is clearly worse."""
-    gain, code = _gain(pooled, rules), () if pooled.same_code else (BY_TODAYS_CODE,)
-    latest = fleet_improvement(*_of_fleet(pooled.latest), pooled.latest.root, rules.false_swaps)
+    gain, code = _gain(pooled.fleet, pooled.segments, rules), () if pooled.same_code else (BY_TODAYS_CODE,)
+    latest = _gain(pooled.latest, pooled.latest, rules)
     for which, each, periods in (("", gain, pooled.periods), ("this week's ", latest, pooled.latest_periods)):
-        # the fewer the periods, the more of a difference is luck
+        # the fewer the periods, the more of a difference is luck; no bound excuses where there is nothing to tell from
         most = rules.tolerance * max(1.0, pooled.horizon / max(periods, 1)) ** 0.5
-        if periods and not each.share >= -most:
+        if periods and not each.share >= -most and not each.high >= 0:
             rule = f"more than {most:.1%} (promotion.tolerance)"
             worse.append(f"on {which}{periods:,} clean periods {_gain_said(each)} the incumbent, {rule}")
     if worse:
@@ -124,7 +124,7 @@ def _changed_recipe(evaluation: dict[str, Any], worse: list[str], pooled: Pooled
 
     To ask of each segment that it be clearly better for itself would change next to none: docs/promotion.md.
     """
-    gain, enough = _gain(pooled, rules), pooled.origins >= rules.origins
+    gain, enough = _gain(pooled.fleet, pooled.segments, rules), pooled.origins >= rules.origins
     if not pooled.periods or not pooled.origins:
         since = pooled.first_clean or "the last snapshot"
         reasons = (*worse, f"the recipe changed and no row is clean yet: those after {since} count")
@@ -143,15 +143,15 @@ def _changed_recipe(evaluation: dict[str, Any], worse: list[str], pooled: Pooled
     return _decision(True, (said, _passed(evaluation), *_kept_said(kept)), pooled, gain, kept=kept)
 
 
-def _gain(pooled: Pooled, rules: Promotion) -> Improvement:
+def _gain(fleet: Losses, segments: Losses, rules: Promotion) -> Improvement:
     """The fleet's improvement by origins or, while these are too few to tell luck from skill, by segments."""
-    if pooled.origins >= rules.origins:
-        return fleet_improvement(*_of_fleet(pooled.fleet), pooled.fleet.root, rules.false_swaps / ORIGINS_CAUTION)
-    each = _part(pooled.segments, pooled.segments.defined)
+    if (fleet.rows.sum(axis=0) > 0).sum() >= rules.origins:
+        return fleet_improvement(*_of_fleet(fleet), fleet.root, rules.false_swaps / ORIGINS_CAUTION)
+    each = _part(segments, segments.defined)
     by_segment = fleet_improvement(
         each.challenger.sum(axis=1), each.incumbent.sum(axis=1), each.root, rules.false_swaps / SEGMENTS_CAUTION
     )
-    whole = fleet_improvement(*_of_fleet(pooled.fleet), pooled.fleet.root, rules.false_swaps)
+    whole = fleet_improvement(*_of_fleet(fleet), fleet.root, rules.false_swaps)
     half = (by_segment.high - by_segment.low) / 2
     return Improvement(whole.share, whole.share - half, whole.share + half, by_segment.units)
 
@@ -188,7 +188,7 @@ def _part(losses: Losses, which: NDArray[np.bool_]) -> Losses:
 
 
 def _of_fleet(losses: Losses) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return losses.challenger[0], losses.incumbent[0]
+    return losses.challenger.sum(axis=0), losses.incumbent.sum(axis=0)
 
 
 def _kept_said(kept: pa.Table) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ class Pooled:
 
     `fleet` has one row, the whole fleet's losses by block, of the weeks in which the two fleets were of these recipes;
     `segments` also what a segment's own two models, if of the same recipes, did in other weeks. `latest` is this
-    evaluation's part of `fleet`. `same` says of which segments the challenger's recipe is the incumbent's.
+    evaluation's part alone, by segment. `same` says of which segments the challenger's recipe is the incumbent's.
     """
 
     names: pa.Array
@@ -146,7 +146,7 @@ def _assembled(
         segments=_losses(table, once & alike, segment, of_block, size, root),
         fleet=fleet,
         periods=sum(periods for identity, block, periods in parts if (identity, block) in met),
-        latest=_losses(table, latest & finite, whole, of_block, (1, len(blocks)), root),
+        latest=_losses(table, latest & finite, segment, of_block, size, root),
         latest_periods=sum(last - first + 1 for _, first, last in facts["parts"]),
         horizon=facts["horizon"],
         same_recipe=recipe_in(facts["challenger"]) == recipe_in(facts["incumbent"]),

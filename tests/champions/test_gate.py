@@ -69,7 +69,9 @@ def pooled_of(losses: Losses, same: np.ndarray, periods: int | None = None, code
     )
     known = losses.rows.shape[1] * HORIZON if periods is None else periods
     names = pa.array([f"s{n}" for n in range(len(same))], pa.string())
-    return Pooled(names, same, losses, fleet, known, fleet, known, HORIZON, bool(same.mean() > 0.5), code, "2024-03-20")
+    return Pooled(
+        names, same, losses, fleet, known, losses, known, HORIZON, bool(same.mean() > 0.5), code, "2024-03-20"
+    )
 
 
 def said(decision: Decision) -> str:
@@ -176,6 +178,16 @@ def test_the_same_recipe_is_promoted_unless_it_is_worse_by_more_than_the_toleran
     assert ("promotion.tolerance" in said(decision)) is not promoted
 
 
+def test_what_may_be_luck_among_the_segments_is_not_worse() -> None:
+    unlucky = met(-0.04, 1, segments=12, noise=0.3, same=True)
+    decision = decide(GOOD, TOLERATED, Promotion(), unlucky)
+    assert decision.improvement is not None
+    assert decision.improvement.share < -0.02
+    assert decision.promote
+    alone = met(-0.04, 1, segments=1, noise=0.0, same=True)
+    assert not decide(GOOD, TOLERATED, Promotion(), alone).promote, "of one segment and one origin nothing excuses"
+
+
 @pytest.mark.parametrize(("gain", "promoted"), [(-0.035, True), (-0.05, False)])
 def test_the_tolerance_is_wider_the_fewer_the_periods(gain: float, promoted: bool) -> None:
     one_of_four = met(gain, 1, same=True, periods=1)
@@ -185,7 +197,7 @@ def test_the_tolerance_is_wider_the_fewer_the_periods(gain: float, promoted: boo
 def test_a_bad_week_is_not_hidden_by_good_ones_before() -> None:
     before = met(0.05, 12, same=True)
     bad = met(-0.2, 1, same=True)
-    weeks = Pooled(**{**vars(before), "latest": bad.fleet, "latest_periods": HORIZON})
+    weeks = Pooled(**{**vars(before), "latest": bad.segments, "latest_periods": HORIZON})
     decision = decide(GOOD, TOLERATED, Promotion(), weeks)
     assert not decision.promote
     assert "this week's 4 clean periods" in said(decision)

@@ -24,10 +24,9 @@ POOR = {
 }
 
 
-def gate_of(home: House) -> tuple[bool, str, str]:
+def gate_of(home: Told) -> tuple[bool, str, str]:
     """Whether the gate's check passed in the last run, how severe it is, and what it says."""
-    key = next(c.check_key for c in home.last.get_asset_check_evaluations() if c.check_name == "gate")
-    found = next(c for c in home.last.get_asset_check_evaluations() if c.check_key == key)
+    found = next(c for c in home.last.get_asset_check_evaluations() if c.check_name == "gate")
     return found.passed, found.severity.value, " ".join(map(str, found.metadata["reasons"].value))
 
 
