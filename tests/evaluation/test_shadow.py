@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from dagster import AssetKey, ExecuteInProcessResult
+from dagster import AssetKey, ExecuteInProcessResult, materialize
 
 from assets.evaluation.incumbent import Champion, published_champion
 from assets.evaluation.issues import FORECASTS, SHADOW_FORECASTS
@@ -20,7 +20,7 @@ from assets.evaluation.shadow import shadow_verdict
 from assets.features.publish import current_features
 from assets.forecasts.publish import publish_forecasts
 from assets.forecasts.sample import sample_places
-from orchestration.definitions import fleet_definitions
+from orchestration.definitions import ASSETS, OF_TIME
 from orchestration.retention import carry_out, plan_of
 from resources.lake import Table
 from resources.mlflow import CHALLENGER, CHAMPION
@@ -50,11 +50,10 @@ def serve(home: House, days: int | None = None, **promotion: Any) -> ExecuteInPr
     home.configure(**LENGTHS, promotion=promotion)
     if days is not None:
         home.bring(table(days))
-    keys = [AssetKey(["tiny", name]) for name in ("raw", "features", LIVE_ERRORS, FORECASTS)]
-    job = fleet_definitions(home.settings).resolve_implicit_global_asset_job_def()
-    result = job.execute_in_process(
-        asset_selection=keys, instance=home.instance, resources={"spark": home.spark}, raise_on_error=True
-    )
+    keys = [AssetKey(["tiny", name]) for name in ("raw", "features", "quarantine", LIVE_ERRORS, FORECASTS)]
+    assets = [build(home.settings) for build in (*ASSETS, *OF_TIME)]
+    resources = {"lake": home.lake, "spark": home.spark, "mlflow": home.mlflow}
+    result = materialize(assets, selection=keys, instance=home.instance, resources=resources)
     assert result.success
     return result
 
