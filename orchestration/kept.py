@@ -128,6 +128,6 @@ def _add_unscored(lake: Lake, versions: dict[str, set[int]]) -> None:
         return
     versions[FORECASTS] |= unscored_issues(lake, current_features(lake))
     records, gone = lake.table(FORECASTS).records(), pruned(lake, SHADOW_FORECASTS)
-    stay = {records[version]["digest"] for version in versions[FORECASTS]}
+    stay = {records[version].get("digest") for version in versions[FORECASTS]}
     beside = lake.table(SHADOW_FORECASTS).records().items()
     versions[SHADOW_FORECASTS] |= {v for v, r in beside if r.get("issue") in stay and str(v) not in gone}

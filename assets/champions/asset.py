@@ -33,6 +33,7 @@ from assets.champions.rollback import roll_back, unpin
 from assets.code_version import code_version
 from assets.evaluation.incumbent import CHAMPIONS, Champion, published_champion
 from assets.evaluation.judge import EVALUATION, latest_evaluation
+from assets.evaluation.live_errors import LIVE_ERRORS
 from assets.evaluation.report import totals_plot
 from assets.models.spread import Say
 from assets.presentation import BLUE, GREEN, ORANGE, column_schema, mistakes_explained, new_figure, plot, table
@@ -78,7 +79,8 @@ def champions_asset(settings: Settings) -> AssetsDefinition:
     @asset(
         name=CHAMPIONS,
         key_prefix=settings.name,
-        deps=[AssetKey([settings.name, EVALUATION])],
+        # live errors come first: a challenger's shadow is judged by them
+        deps=[AssetKey([settings.name, name]) for name in (EVALUATION, *([LIVE_ERRORS] if settings.time else []))],
         description="The fleet that serves: a row a segment, one registered version, the MLflow alias `champion`.",
         group_name=settings.name,
         owners=[settings.owner],

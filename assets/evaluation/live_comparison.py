@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Pair = tuple[int, int | None]  # challenger and champion (None: the baseline)
-DRAWS, CONFIDENCE, AT_ONCE = 1_000, 0.95, 20
+DRAWS, AT_ONCE = 1_000, 20
+TAIL = 0.025  # of a 95% interval
 WEEK, WEEKS_TO_BLOCK = np.timedelta64(7, "D"), 4
 PAIRS_SHOWN = 3
 ALL = "all"
@@ -93,17 +94,35 @@ def difference(sums: PairedSums, metric: str) -> Difference:
     drawn anew and their deviations added, which is on the safe side (the pigeonhole bootstrap's variance: Owen 2007,
     Annals of Applied Statistics 1(2), doi:10.1214/07-AOAS122): segments one by one, and periods, all segments together,
     in circular blocks (Politis and Romano 1992). Blocks are weeks once there are four of them, before that as many
-    periods as the cube root of their number (Hall, Horowitz and Jing 1995, Biometrika 82(3)).
+    periods as the cube root of their number (Hall, Horowitz and Jing 1995, Biometrika 82(3)). Few segments or blocks
+    make it wider.
     """
     value = float(_ratio(sums.segments.sum(axis=0), metric))
     if not np.isfinite(value):
         return Difference(value, value, value)
     draw = np.random.default_rng(0)
-    drawn = [_ratio(np.concatenate(list(draws)), metric) for draws in (_segments(sums, draw), _periods(sums, draw))]
-    moved = sum(np.where(np.isfinite(each), each, value) - value for each in drawn)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    lower, upper = np.percentile(value + moved, [tail, 100 - tail])
+    moved = np.zeros(DRAWS)
+    for draws, groups in (
+        (_segments(sums, draw), len(sums.segments)),
+        (_periods(sums, draw), len(sums.periods) / block_length(sums.times)),
+    ):
+        drawn = _ratio(np.concatenate(list(draws)), metric)
+        moved += _widened(groups) * (np.where(np.isfinite(drawn), drawn, value) - value)
+    lower, upper = np.percentile(value + moved, [100 * TAIL, 100 * (1 - TAIL)])
     return Difference(value, float(lower), float(upper))
+
+
+def _widened(groups: float) -> float:
+    """What deviations are multiplied by where few groups were drawn from: their variance is too small, and not known.
+
+    n / (n - 1), and Student's t in place of the normal (Cameron, Gelbach and Miller 2008, doi:10.1162/rest.90.3.414).
+    """
+    from scipy.stats import norm, t
+
+    if groups <= 1:
+        return 1.0
+    freedom = max(groups - 1, 1.0)
+    return float((groups / (groups - 1)) ** 0.5 * t.ppf(1 - TAIL, freedom) / norm.ppf(1 - TAIL))
 
 
 def _ratio(sums: Floats, metric: str) -> Floats:

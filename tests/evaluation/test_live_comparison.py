@@ -43,7 +43,7 @@ def _mean_with_shocks() -> float:
 
 def test_what_is_much_worse_is_clearly_so() -> None:
     found = difference(sums(*errors(np.random.default_rng(1), 0.2)), "wape")
-    assert found.value == pytest.approx(0.2, abs=0.03)
+    assert found.value == pytest.approx(0.2, abs=0.05)
     assert 0.1 < found.lower < found.value < found.upper < 0.3
 
 

@@ -23,7 +23,7 @@ FLOW = {
     "quarantine": {"raw"},
     "segment_models": {"features"},
     "evaluation": {"segment_models"},
-    "champions": {"evaluation"},
+    "champions": {"evaluation", "live_errors"},
     "live_errors": {"features"},
     "forecasts": {"champions"},
 }
