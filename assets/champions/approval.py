@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from assets.champions.registry import COMPARED_WITH, Word, end_challenge, make_champion, now
-from assets.evaluation.incumbent import EXPIRED, PENDING, REJECTED, STATUS, SUPERSEDED, published_fleet
+from assets.evaluation.incumbent import EXPIRED, PENDING, REJECTED, SHADOW, STATUS, SUPERSEDED, published_fleet
 from resources.lake import Lake
 from resources.mlflow import CHALLENGER, CHAMPION, Mlflow
 from resources.problems import InputError, Problem
@@ -34,7 +34,7 @@ def approve(lake: Lake, mlflow: Mlflow, version: int | None, word: Word) -> str:
     Raises:
         InputError: it does not wait (any more), was compared with another champion than serves now, or is not whole.
     """
-    tags = _waiting(mlflow, version, word, "approve")
+    tags = _waiting(mlflow, version, word, "approve", (PENDING,))
     where, number = f"version {tags['version']}", tags["version"]
     champion = mlflow.aliased(CHAMPION)
     serves = champion["version"] if champion else ""
@@ -50,22 +50,22 @@ def approve(lake: Lake, mlflow: Mlflow, version: int | None, word: Word) -> str:
 
 
 def reject(mlflow: Mlflow, version: int | None, word: Word) -> str:
-    """Refuses the version that waits, for good; gives its number.
+    """Refuses the version that waits for approval, or forecasts beside the champion, for good; gives its number.
 
     Raises:
         InputError: it does not wait (any more).
     """
-    number = _waiting(mlflow, version, word, "reject")["version"]
+    number = _waiting(mlflow, version, word, "reject", (PENDING, SHADOW))["version"]
     end_challenge(mlflow, number, REJECTED, word)
     return number
 
 
-def _waiting(mlflow: Mlflow, version: int | None, word: Word, what: str) -> dict[str, Any]:
+def _waiting(mlflow: Mlflow, version: int | None, word: Word, what: str, statuses: tuple[str, ...]) -> dict[str, Any]:
     if not word.by.strip():
         raise InputError([Problem("by", f"nobody is named who would {what} it", "say who: --by NAME")])
     expire(mlflow)
     waiting = mlflow.aliased(CHALLENGER)
-    pending = waiting["version"] if waiting is not None and waiting.get(STATUS) == PENDING else None
+    pending = waiting["version"] if waiting is not None and waiting.get(STATUS) in statuses else None
     asked = str(version) if version is not None else pending
     tags = mlflow.version(asked) if asked else None
     remedy = f"version {pending} waits" if pending else "no version waits: run the weekly cycle"

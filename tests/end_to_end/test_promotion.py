@@ -183,6 +183,34 @@ def test_a_version_waits_for_a_person(own: House) -> None:
     assert "does not wait for approval: it is approved by Ann" in twice.stderr
 
 
+@pytest.mark.slow
+def test_a_challenger_forecasts_beside_the_champion_for_a_week_and_then_serves(own: House) -> None:
+    own.configure(promotion={"shadow": 0.7})
+    days, said = SECOND, []
+    for _ in range(3):
+        days += 8
+        own.bring(table(days))
+        result = fleet(own, "run")
+        assert result.exit_code == 0, result.stderr
+        said.append((last_champions(own)["outcome"], forecast_versions(own), aliases(own)))
+        beside = own.lake.table("shadow_forecasts").arrow().to_pandas()
+        assert 0 < beside["shop"].nunique() < 3
+    assert said == [
+        ("shadow", {2}, {"champion": "2", "challenger": "3"}),
+        ("promoted", {3}, {"champion": "3", "challenger": "4"}),
+        ("promoted", {4}, {"champion": "4", "challenger": "5"}),
+    ]
+    stopped = fleet(own, "reject", "5", "--by", "Ann", "--note", "stop it")
+    assert stopped.exit_code == 0, stopped.stderr
+    assert aliases(own) == {"champion": "4"}
+
+
+def aliases(home: House) -> dict[str, str]:
+    """Which versions the aliases `champion` and `challenger` name."""
+    named = {alias: home.mlflow.aliased(alias) for alias in ("champion", "challenger")}
+    return {alias: tags["version"] for alias, tags in named.items() if tags is not None}
+
+
 def last_champions(home: House) -> dict[str, Any]:
     """Metadata of the last materialization of `champions`, as the instance of the command has it."""
     with DagsterInstance.from_config(str(home.folder / "dagster_home")) as instance:
