@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+EXPORTED = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 SQLITE = "sqlite:///"
 PAGE = 200
 
@@ -155,14 +155,15 @@ class Mlflow(ConfigurableResource):
 
 @contextmanager
 def _exported_uri_kept() -> Iterator[None]:
-    """MLflow exports the store it is told to use; what the user exported is the settings' to read, for any fleet."""
-    exported = os.environ.get(TRACKING_VARIABLE)
+    """MLflow exports the stores it is told to use; what the user exported is the settings' to read, for any fleet."""
+    exported = {name: os.environ.get(name) for name in EXPORTED}
     try:
         yield
     finally:
-        os.environ.pop(TRACKING_VARIABLE, None)
-        if exported is not None:
-            os.environ[TRACKING_VARIABLE] = exported
+        for name, value in exported.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 @failure_hook(required_resource_keys={"mlflow"})

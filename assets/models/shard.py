@@ -100,11 +100,16 @@ def known_fits(lake: str, bucket: int, wanted: AbstractSet[str], segments: int) 
 
 
 def _whole_segments(lake: str, shard: str, listed: pa.Table) -> frozenset[str]:
-    """Those of some listed segments whose models, in a shard, are byte for byte as they were fitted."""
+    """Those of some listed segments whose models, in a shard, are byte for byte as they were fitted.
+
+    Where no digest was written there is nothing to compare.
+    """
     columns = ["segment", *(f"{fit}_digest" for fit in FITS)]
     there = model_digests(read_file(f"{lake}/{shard}") or b"").select(columns)
-    same = listed.select(columns).cast(there.schema).join(there, columns, join_type="inner")
-    return frozenset(same["segment"].to_pylist())
+    wanted = listed.select(columns).cast(there.schema)
+    same = wanted.join(there, columns, join_type="inner")
+    unsaid = wanted.filter(pc.is_null(wanted[columns[1]]))
+    return frozenset([*same["segment"].to_pylist(), *unsaid["segment"].to_pylist()])
 
 
 def model_digests(shard: bytes) -> pa.Table:

@@ -6,6 +6,8 @@ import dataclasses
 from datetime import date
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from assets.champions import approval
@@ -14,7 +16,7 @@ from assets.champions.history import versions_table
 from assets.champions.promotion import PENDING, PROMOTED, UNCHANGED, promote
 from assets.champions.registry import Word
 from assets.champions.rollback import roll_back, unpin
-from assets.evaluation.incumbent import CHAMPIONS, listing_digest, published_champion, standing
+from assets.evaluation.incumbent import CHAMPIONS, listing_digest, published_champion, standing, whole_champion
 from resources.mlflow import CHALLENGER, CHAMPION, Mlflow
 from resources.problems import InputError
 from resources.pruned import record_pruned
@@ -232,3 +234,25 @@ def test_an_alias_moved_to_a_strangers_model_serves_what_served_before(own: Trai
     assert stands.champion is not None
     assert stands.champion.version == 2
     assert stands.problems == ("version 3 was not registered by this fleet",)
+
+
+@pytest.mark.parametrize("harm", ["cut", "empty", "no parquet", "another model"])
+def test_a_file_that_is_not_as_it_was_written_is_set_aside(own: Trained, mlflow: Mlflow, harm: str) -> None:
+    first, second = publish(own, mlflow, 30), publish(own, mlflow, 10)
+    before = set(first.listing["shard"].drop_null().to_pylist())
+    (shard, *_) = sorted(set(second.listing["shard"].drop_null().to_pylist()) - before)
+    file, lake = own.home.folder / "lake" / shard, own.home.lake
+    assert whole_champion(lake, mlflow) == standing(lake, mlflow).champion
+    content = file.read_bytes()
+    if harm == "another model":
+        rows = pq.read_table(file)
+        models = rows["served"].to_pylist()
+        swapped = pa.array([first_model[:-1] + b"x" for first_model in models], pa.binary())
+        pq.write_table(rows.set_column(rows.column_names.index("served"), "served", swapped), file)
+    else:
+        file.write_bytes({"cut": content[:-100], "empty": b"", "no parquet": b"x" * len(content)}[harm])
+    found = whole_champion(lake, mlflow)
+    assert found is not None
+    assert found.version == 1
+    assert not file.exists()
+    assert (own.home.folder / "lake" / "corrupt" / shard).exists()

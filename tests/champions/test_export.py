@@ -28,6 +28,7 @@ from tests.served import KEY, Served, champion_model
 
 ASKED = [*KEY, "day"]
 # a process that cannot import this project, Spark, Dagster or Delta Lake, and finds its code in the export alone
+pytestmark = pytest.mark.slow
 CLEAN = """
 import sys
 

@@ -17,6 +17,8 @@ from assets.models.store import latest_training, trainings
 from resources.spark import Spark
 from tests.cycle import HORIZON, House, house, sales
 
+pytestmark = pytest.mark.slow
+
 WEEKS = (60, 66, 72)
 POOR = {
     "model": {"rounds": 3},

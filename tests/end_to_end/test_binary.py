@@ -13,6 +13,8 @@ from resources.spark import Spark
 from tests.cycle import HORIZON, House, house, sales
 from tests.orchestration.test_cli import fleet
 
+pytestmark = pytest.mark.slow
+
 HOLDOUT = 12
 
 

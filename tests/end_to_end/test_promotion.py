@@ -22,6 +22,8 @@ from resources.spark import Spark
 from tests.cycle import HORIZON, House, give_store, house, sales
 from tests.orchestration.test_cli import fleet
 
+pytestmark = pytest.mark.slow
+
 FIRST, SECOND = 60, 68
 
 
@@ -87,8 +89,6 @@ def serve_and_forecast(home: House) -> dict[str, Any]:
 
 HARM: dict[str, Any] = {
     "deleted": Path.unlink,
-    "cut": lambda file: file.write_bytes(file.read_bytes()[:-100]),
-    "empty": lambda file: file.write_bytes(b""),
     "a byte": flip_a_byte_of_a_model,
 }
 
@@ -183,7 +183,6 @@ def test_a_version_waits_for_a_person(own: House) -> None:
     assert "does not wait for approval: it is approved by Ann" in twice.stderr
 
 
-@pytest.mark.slow
 def test_a_challenger_forecasts_beside_the_champion_for_a_week_and_then_serves(own: House) -> None:
     own.configure(promotion={"shadow": 0.7})
     days, said = SECOND, []

@@ -28,6 +28,8 @@ from resources.spark import Spark
 from tests.cycle import House, house, minimal, sales
 from tests.lakes import built
 
+pytestmark = pytest.mark.slow
+
 SHOPS = [f"shop {n}" for n in range(8)]
 SPLIT, SHADOW = 0.18, 0.25
 SERVED_THEIRS, BOTH = {"shop 0"}, {"shop 0", "shop 5", "shop 2"}

@@ -134,7 +134,7 @@ def crashed(made: Trained, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     for name in (MODELS, "boosters"):
         shutil.rmtree(made.home.folder / "lake" / name)
 
-    def crash(*_: Any) -> None:
+    def crash(*_: Any, **__: Any) -> None:
         raise Crash
 
     with monkeypatch.context() as patched:
