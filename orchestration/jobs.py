@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dagster import AssetKey, AssetSelection, define_asset_job, in_process_executor
+from dagster import AssetCheckKey, AssetKey, AssetSelection, define_asset_job, in_process_executor
 
 from assets.champions.asset import Action
 from assets.evaluation.incumbent import CHAMPIONS
@@ -71,15 +71,23 @@ def _of_champions(settings: Settings, name: str, action: Action, description: st
     given = {"action": action.name, "by": "", "note": ""}
     config = {"ops": {f"{settings.name}__{CHAMPIONS}": {"config": given}}}
     assets = [CHAMPIONS, FORECASTS] if settings.time else [CHAMPIONS]
-    return _of_assets(settings, name, assets, description, config)
+    # what the gate says of the last evaluation is not about a person's word
+    gate = AssetSelection.checks(AssetCheckKey(AssetKey([settings.name, CHAMPIONS]), "gate"))
+    return _of_assets(settings, name, assets, description, config, but=gate)
 
 
 def _of_assets(
-    settings: Settings, name: str, assets: list[str], description: str, config: dict[str, Any] | None = None
+    settings: Settings,
+    name: str,
+    assets: list[str],
+    description: str,
+    config: dict[str, Any] | None = None,
+    but: AssetSelection | None = None,
 ) -> UnresolvedAssetJobDefinition:
+    selection: AssetSelection = AssetSelection.assets(*[AssetKey([settings.name, asset]) for asset in assets])
     return define_asset_job(
         name,
-        selection=AssetSelection.assets(*[AssetKey([settings.name, asset]) for asset in assets]),
+        selection=selection if but is None else selection - but,
         description=description,
         tags={"fleet": settings.name},
         executor_def=in_process_executor,

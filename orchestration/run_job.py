@@ -94,9 +94,12 @@ def _show_failed_checks(result: ExecuteJobResult) -> bool:
     events = [event for event in result.all_events if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION]
     failed = [each for each in (event.asset_check_evaluation_data for event in events) if not each.passed]
     for check in failed:
-        colour = "red" if check.severity == AssetCheckSeverity.ERROR else "yellow"
+        is_error = check.severity == AssetCheckSeverity.ERROR
+        colour, how = ("red", "failed") if is_error else ("yellow", "warns")
         told = "; ".join(f"{name}: {_plain(value.value)}" for name, value in check.metadata.items())
-        err.print(Text(f"check {check.asset_key.path[-1]}.{check.check_name} failed: {told}", style=colour))
+        err.print(
+            Text(f"check {check.asset_key.path[-1]}.{check.check_name} {how}: {told}", style=colour), soft_wrap=True
+        )
     return any(check.severity == AssetCheckSeverity.ERROR for check in failed)
 
 

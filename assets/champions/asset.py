@@ -22,14 +22,14 @@ from dagster import (
 from pydantic import Field
 
 from assets.champions.approval import approve, reject
-from assets.champions.history import versions_table
+from assets.champions.history import evaluation_behind, versions_table
 from assets.champions.lineage import champion_lineage
 from assets.champions.listing import outcomes_of
 from assets.champions.promotion import UNCHANGED, Outcome, promote
 from assets.champions.refit import candidacy
 from assets.champions.registry import Word
 from assets.champions.report import WORST, changes_plot, kept_segments, page_of, segment_changes, write_report
-from assets.champions.rollback import roll_back, unpin
+from assets.champions.rollback import few, roll_back, unpin
 from assets.code_version import code_version
 from assets.evaluation.incumbent import CHAMPIONS, Champion, published_champion
 from assets.evaluation.judge import EVALUATION, latest_evaluation
@@ -137,15 +137,18 @@ def _persons_word(config: ChampionsConfig, lake: Lake, mlflow: Mlflow) -> Outcom
         what, said = "rejected", f"version {reject(mlflow, config.version, word)}"
     elif config.action is Action.UNPIN:
         done = unpin(lake, mlflow, word, config.segments)
-        what, said = "unpinned", f"{len(done.segments):,} segments in version {done.version}"
+        what, said = "unpinned", f"{few(done.segments)} in version {done.version}"
     else:
         until = _day(config.pin_until)
         done = roll_back(lake, mlflow, word, config.version, config.segments, until)
         whole = f"from version {done.before} to version {done.to}"
-        some = f"{len(done.segments):,} segments to version {done.to}, as version {done.version}"
+        some = f"{few(done.segments)} to version {done.to}, as version {done.version}"
         what, said = "rolled back", some if done.segments else whole
     reason = f"{said}, by {word.by}" + (f": {word.note}" if word.note else "")
-    return Outcome(what, (reason,), published_champion(lake, mlflow))
+    serving = published_champion(lake, mlflow)
+    if serving is None:
+        return Outcome(what, (reason,), None)
+    return Outcome(what, (reason,), serving, serving.listing, evaluation_behind(lake, serving))
 
 
 def _day(text: str | None) -> date | None:
@@ -158,28 +161,27 @@ def _day(text: str | None) -> date | None:
 
 
 def _metadata(lake: Lake, mlflow: Mlflow, name: str, outcome: Outcome, said: dict[str, str]) -> dict[str, Any]:
-    judged, history = latest_evaluation(lake), versions_table(mlflow)
+    history, serving = versions_table(mlflow), outcome.serving
     metadata: dict[str, Any] = {
         "outcome": outcome.what,
         "reasons": MetadataValue.md("\n".join(f"- {reason}" for reason in outcome.reasons)),
         "versions": table(history),
     }
-    if judged is not None and outcome.listing is not None:
+    if outcome.listing is not None:
         changes = segment_changes(outcome.listing)
         metadata |= {
             "segments, by outcome": MetadataValue.json(outcomes_of(outcome.listing)),
-            "total error": plot(totals_plot(judged.record)),
             "error before and after": plot(changes_plot(changes)),
             "segments that lose most": table(changes.head(WORST)),
             "segments not promoted": table(kept_segments(outcome.listing)),
         }
-    serving = outcome.serving
+    if outcome.record is not None:
+        metadata["total error"] = plot(totals_plot(outcome.record))
     version = f"version {serving.version}" if serving else "the baseline"
     facts = {**said, "outcome": outcome.what, "reasons": outcome.reasons, "version": version}
-    report = write_report(lake, name, facts, outcome.listing, judged.record if judged else None, history)
+    metadata["report"] = MetadataValue.path(write_report(lake, name, facts, outcome.listing, outcome.record, history))
     if outcome.what != UNCHANGED and not said["by"]:
         mlflow.run().log_text(page_of(lake), "champions.html")
-    metadata["report"] = MetadataValue.path(report)
     if serving is None:
         return {**metadata, "version": "none: the baseline serves", "dagster/row_count": 0, "segments": 0}
     return {**metadata, **_of_champion(lake, mlflow, serving)}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
-from assets.evaluation.incumbent import APPROVED, PUBLISHED, REPLACES, STATUS
+from assets.evaluation.incumbent import APPROVED, CHAMPIONS, PUBLISHED, REPLACES, STATUS, Champion
+from resources.lake import Lake
 from resources.mlflow import CHALLENGER, CHAMPION, PREVIOUS, Mlflow
 
 SHOWN = 20
@@ -21,6 +24,13 @@ def versions_table(mlflow: Mlflow, count: int = SHOWN) -> pd.DataFrame:
             aliases.setdefault(tags["version"], []).append(alias)
     rows = [_row(tags, aliases) for tags in mlflow.versions()[:count] if PUBLISHED in tags]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def evaluation_behind(lake: Lake, champion: Champion) -> dict[str, Any] | None:
+    """The record of the evaluation that a version was promoted by; None where it was made of others."""
+    records = lake.table(CHAMPIONS).records().values()
+    found = next((record for record in records if record.get(PUBLISHED) == champion.tags[PUBLISHED]), {})
+    return found if "errors" in found else None
 
 
 def _row(tags: dict[str, str], aliases: dict[str, list[str]]) -> dict[str, str]:

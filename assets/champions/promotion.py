@@ -50,13 +50,14 @@ GATE = "gate"
 class Outcome:
     """What came of it (`promoted`, `pending`, `refused`, `unchanged`, `withdrawn` ...), why, and who serves now.
 
-    `listing`: the fleet that was decided on, with the `outcome` of each segment; none where it was not an evaluation's.
+    `listing`: the fleet that was decided on, with the `outcome` of each segment; `record`: that of its evaluation.
     """
 
     what: str
     reasons: tuple[str, ...]
     serving: Champion | None
     listing: pa.Table | None = None
+    record: dict[str, Any] | None = None
 
 
 def promote(
@@ -76,7 +77,7 @@ def promote(
     if shadow is None:
         return outcome
     outcome = replace(outcome, reasons=(*shadow.reasons, *outcome.reasons))
-    return replace(outcome, what=PROMOTED, listing=shadow.listing) if shadow.what == PROMOTED else outcome
+    return replace(outcome, what=PROMOTED, listing=shadow.listing, record=None) if shadow.what == PROMOTED else outcome
 
 
 def _decided(
@@ -84,21 +85,23 @@ def _decided(
 ) -> Outcome:
     serving = standing(lake, mlflow).champion
     if serving is not None and serving.tags.get("evaluation") == judged.digest:
-        return Outcome(UNCHANGED, (f"version {serving.version} is this evaluation's",), serving, serving.listing)
-    refused = _refused(lake, judged)
+        why = f"version {serving.version} is this evaluation's"
+        return Outcome(UNCHANGED, (why,), serving, serving.listing, judged.record)
+    refused = _refused(lake, judged), judged.record
     if known := _known(mlflow, judged.digest):
-        return Outcome(known[STATUS], (_said(known),), serving, refused)
+        return Outcome(known[STATUS], (_said(known),), serving, *refused)
     if not decision.promote:
-        return Outcome(REFUSED, decision.reasons, serving, refused)
+        return Outcome(REFUSED, decision.reasons, serving, *refused)
     fleet = challenger_fleet(lake, mlflow, judged, decision, serving, report)
     if lost := _lost_models(lake, fleet.listing):
-        return Outcome(REFUSED, (lost,), serving, refused)
+        return Outcome(REFUSED, (lost,), serving, *refused)
     version = register(lake, mlflow, fleet)
     if promotion.shadow and serving is not None:
         make_challenger(mlflow, version, SHADOW, {})
         waits = f"version {version} forecasts beside version {serving.version} for a week"
-        return Outcome(SHADOW, (*decision.reasons, waits), serving, fleet.listing)
-    return _let_through(lake, mlflow, promotion, version, decision.reasons, fleet.listing)
+        return Outcome(SHADOW, (*decision.reasons, waits), serving, fleet.listing, judged.record)
+    outcome = _let_through(lake, mlflow, promotion, version, decision.reasons, fleet.listing)
+    return replace(outcome, record=judged.record)
 
 
 def end_shadow(lake: Lake, mlflow: Mlflow, promotion: Promotion, metric: str) -> Outcome | None:

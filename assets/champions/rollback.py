@@ -63,7 +63,7 @@ def roll_back(
     assert serving is not None, "the target can serve"
     listing = with_rows_of(serving.listing, target.listing, segments, pin_until, f"version {number}")
     pinned = f", pinned until {pin_until}" if pin_until else ""
-    made = register(lake, mlflow, _made_of(serving, listing, f"{_few(segments)} as in version {number}{pinned}", word))
+    made = register(lake, mlflow, _made_of(serving, listing, f"{few(segments)} as in version {number}{pinned}", word))
     make_champion(mlflow, made, word, "restored")
     return Rollback(named["version"], number, tuple(dict.fromkeys(segments)), made)
 
@@ -82,7 +82,7 @@ def unpin(lake: Lake, mlflow: Mlflow, word: Word, segments: Sequence[str]) -> Ro
         raise InputError([Problem("unpin", "no segment is named", "name some with --segment")])
     number = str(serving.version)
     listing = without_pins(serving.listing, segments, f"version {number}")
-    made = register(lake, mlflow, _made_of(serving, listing, f"{_few(segments)} pinned no more", word))
+    made = register(lake, mlflow, _made_of(serving, listing, f"{few(segments)} pinned no more", word))
     make_champion(mlflow, made, word, "restored")
     return Rollback(number, number, tuple(dict.fromkeys(segments)), made)
 
@@ -94,9 +94,11 @@ def _made_of(serving: Champion, listing: pa.Table, how: str, word: Word) -> Flee
     return Fleet(listing, tags, said, {"training": serving.tags["training"], "made_of": serving.version, "how": how})
 
 
-def _few(segments: Sequence[str]) -> str:
+def few(segments: Sequence[str]) -> str:
+    """How many segments, and the first of them by name."""
     named = ", ".join(segments[:FEW]) + (", ..." if len(segments) > FEW else "")
-    return f"{len(segments):,} segments ({named})"
+    noun = "segment" if len(segments) == 1 else "segments"
+    return f"{len(segments):,} {noun} ({named})"
 
 
 def _target(lake: Lake, mlflow: Mlflow, named: Mapping[str, str], to: int | None) -> Champion:

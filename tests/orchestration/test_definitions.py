@@ -111,6 +111,15 @@ def test_the_weekly_cycle_holds_every_asset_and_every_check() -> None:
     assert set(job.asset_layer.asset_graph.asset_check_keys) == set(graph.asset_check_keys)
 
 
+@pytest.mark.parametrize("name", ["approve_promotion", "rollback"])
+def test_a_persons_jobs_hold_champions_and_forecasts_with_their_checks_but_not_the_gates(name: str) -> None:
+    for keys, assets in (({}, {"champions", "forecasts"}), (without_time(), {"champions"})):
+        job = definitions(**keys).resolve_job_def(name)
+        assert {key.path[-1] for key in job.asset_layer.executable_asset_keys} == assets
+        checks = {(key.asset_key.path[-1], key.name) for key in job.asset_layer.asset_graph.asset_check_keys}
+        assert checks == {(asset, check) for asset in assets for check in CHECKS[asset]} - {("champions", "gate")}
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_the_schedule_is_that_of_fleet_yaml(enabled: bool) -> None:
     schedule = {"cron": "30 4 * * 2", "timezone": "Asia/Tokyo", "enabled": enabled}
