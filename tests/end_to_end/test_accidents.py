@@ -195,5 +195,6 @@ def test_a_run_killed_in_the_middle_of_training_leaves_the_last_state_and_the_ne
     with DagsterInstance.from_config(str(home.folder / "dagster_home")) as instance:
         marked = instance.get_materialized_partitions(AssetKey(["tiny", "segment_models"]))
     assert marked == {row["segment"] for row in rows}
-    assert home.commits() == dict.fromkeys(home.commits(), 0)
+    nothing_to_score = {"live_errors": None, "live_periods": None}
+    assert home.commits() == {**dict.fromkeys(home.commits(), 0), **nothing_to_score}
     shutil.rmtree(home.folder)
