@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from dagster import (
     AssetExecutionContext,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 DATA_VERSION_TAG = "dagster/data_version"
 INPUT_PROBLEMS = "input_problems"
+_drawn: WeakKeyDictionary[Figure, str] = WeakKeyDictionary()
 BLUE, ORANGE, GREEN, GREY, RED = "#3b6fb6", "#d9822b", "#4f9a6d", "#9aa5b1", "#c0392b"
 
 
@@ -50,7 +52,13 @@ def plot(figure: Figure) -> MetadataValue:
 
 
 def png(figure: Figure) -> str:
-    """A matplotlib figure as base64 of a PNG."""
+    """A matplotlib figure as base64 of a PNG; drawn once, however often it is shown."""
+    if figure not in _drawn:
+        _drawn[figure] = _png(figure)
+    return _drawn[figure]
+
+
+def _png(figure: Figure) -> str:
     buffer = BytesIO()
     with warnings.catch_warnings():
         # a segment's name may need a font that the machine lacks: its plot is still worth having

@@ -108,10 +108,14 @@ def require_java() -> None:
     remedy = f"install it: sudo apt-get install -y openjdk-{JAVA_NEEDED}-jre-headless"
     if java is None:
         raise InputError([Problem("Java", f"version {JAVA_NEEDED} or later is not installed", remedy)])
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    version = re.search(r'version "(\d+)', said)
+    version = re.search(r'version "(\d+)', _said_of_itself(java))
     if version and int(version.group(1)) < JAVA_NEEDED:
         raise InputError([Problem("Java", f"{java} is version {version.group(1)}; {JAVA_NEEDED} is needed", remedy)])
+
+
+@lru_cache
+def _said_of_itself(java: str) -> str:
+    return subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
 
 
 def _silence_query_errors() -> None:

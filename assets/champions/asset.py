@@ -36,7 +36,7 @@ from assets.evaluation.judge import EVALUATION, latest_evaluation
 from assets.evaluation.live_errors import LIVE_ERRORS
 from assets.evaluation.report import totals_plot
 from assets.models.spread import Say
-from assets.presentation import BLUE, GREEN, ORANGE, column_schema, mistakes_explained, new_figure, plot, table
+from assets.presentation import BLUE, GREEN, ORANGE, column_schema, mistakes_explained, new_figure, plot, png, table
 from resources.lake import Lake
 from resources.mlflow import Mlflow
 from resources.problems import InputError, Problem
@@ -167,19 +167,22 @@ def _metadata(lake: Lake, mlflow: Mlflow, name: str, outcome: Outcome, said: dic
         "reasons": MetadataValue.md("\n".join(f"- {reason}" for reason in outcome.reasons)),
         "versions": table(history),
     }
-    if outcome.listing is not None:
-        changes = segment_changes(outcome.listing)
+    figures = {} if outcome.record is None else {"total error": totals_plot(outcome.record)}
+    changes = None if outcome.listing is None else segment_changes(outcome.listing)
+    if outcome.listing is not None and changes is not None:
+        if changes["before"].notna().any():
+            figures["error before and after"] = changes_plot(changes)
         metadata |= {
             "segments, by outcome": MetadataValue.json(outcomes_of(outcome.listing)),
-            "error before and after": plot(changes_plot(changes)),
             "segments that lose most": table(changes.head(WORST)),
             "segments not promoted": table(kept_segments(outcome.listing)),
         }
-    if outcome.record is not None:
-        metadata["total error"] = plot(totals_plot(outcome.record))
+    metadata |= {title: plot(figure) for title, figure in figures.items()}
     version = f"version {serving.version}" if serving else "the baseline"
     facts = {**said, "outcome": outcome.what, "reasons": outcome.reasons, "version": version}
-    metadata["report"] = MetadataValue.path(write_report(lake, name, facts, outcome.listing, outcome.record, history))
+    drawn = [png(figure) for figure in figures.values()]
+    report = write_report(lake, name, facts, outcome.listing, changes, outcome.record, history, drawn)
+    metadata["report"] = MetadataValue.path(report)
     if outcome.what != UNCHANGED and not said["by"]:
         mlflow.run().log_text(page_of(lake), "champions.html")
     if serving is None:

@@ -10,8 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from assets.champions.listing import KEPT, OUTCOME, OUTCOME_REASON, PINNED, PROMOTED, outcomes_of, with_outcomes
-from assets.evaluation.report import totals_plot
-from assets.presentation import BLUE, GREY, ORANGE, RED, new_figure, png
+from assets.presentation import BLUE, GREY, ORANGE, RED, new_figure
 from resources.lake import Lake
 
 if TYPE_CHECKING:
@@ -79,28 +78,30 @@ def write_report(
     name: str,
     said: dict[str, Any],
     listing: pa.Table | None,
+    changes: pd.DataFrame | None,
     record: dict[str, Any] | None,
     versions: pd.DataFrame,
+    plots: list[str],
 ) -> str:
     """Writes the HTML page of what a run did with the champion into the lake, and gives its URI.
 
-    `said`: `outcome`, `reasons`, `version`, `by`, `run_id`. `listing`: the fleet that was decided on, if there is one.
+    `said`: `outcome`, `reasons`, `version`, `by`, `run_id`. `listing`: the fleet that was decided on, if there is one,
+    with its `changes` (see `segment_changes`). `plots`: PNGs as base64.
     """
     from jinja2 import Environment
 
     template = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
-    changes = segment_changes(listing) if listing is not None else pd.DataFrame(columns=COLUMNS)
     counts = outcomes_of(listing) if listing is not None else {}
     page = template.render(
         name=name,
         said=said,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        record=record if listing is not None else None,
+        record=record,
         counts=counts,
         kept=_records(kept_segments(listing)) if listing is not None else [],
-        worst=_records(changes.head(WORST)),
+        worst=_records(changes.head(WORST)) if changes is not None else [],
         versions=_records(versions),
-        plots=_plots(changes, record) if listing is not None else [],
+        plots=plots,
     )
     return lake.write_file(REPORT, page.encode())
 
@@ -108,11 +109,6 @@ def write_report(
 def page_of(lake: Lake) -> str:
     """The HTML page that was written last."""
     return (lake.read_file(REPORT) or b"").decode()
-
-
-def _plots(changes: pd.DataFrame, record: dict[str, Any] | None) -> list[str]:
-    plots = [png(totals_plot(record))] if record is not None else []
-    return [*plots, png(changes_plot(changes))] if changes["before"].notna().any() else plots
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ from assets.evaluation.report import (
 from assets.features.publish import current_features
 from assets.models.asset import SEGMENT_MODELS
 from assets.models.store import Training, latest_training
-from assets.presentation import column_schema, mistakes_explained, plot, previous_metadata, table
+from assets.presentation import column_schema, mistakes_explained, plot, png, previous_metadata, table
 from resources.lake import Lake
 from resources.mlflow import Mlflow
 from resources.settings import Settings
@@ -81,7 +81,9 @@ def _metadata(
     rows: pa.Table,
 ) -> dict[str, Any]:
     record, errors = judged.record, segment_errors(rows)
-    report = write_report(lake, settings.name, record, rows, context.run_id)
+    figures = {"total error": totals_plot(record), "error by segment": scatter_plot(errors)}
+    drawn = [png(figure) for figure in figures.values()]
+    report = write_report(lake, settings.name, record, rows, context.run_id, drawn)
     _log_to_mlflow(context, mlflow, training, record, rows, lake)
     numbers = {f"{record['metric']} of {name}": error for name, error in record["errors"].items() if error is not None}
     return {
@@ -92,8 +94,7 @@ def _metadata(
         "segments judged": len(errors),
         "candidates": table(error_table(record)),
         "worst segments": table(worst_segments(errors)),
-        "error by segment": plot(scatter_plot(errors)),
-        "total error": plot(totals_plot(record)),
+        **{title: plot(figure) for title, figure in figures.items()},
         "report": MetadataValue.path(report),
         "mlflow run": mlflow.run_url(),
         "cut-offs": MetadataValue.json(

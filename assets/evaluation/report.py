@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from assets.models.error_sums import LARGEST_IS_BEST
-from assets.presentation import BLUE, GREEN, GREY, ORANGE, new_figure, png
+from assets.presentation import BLUE, GREEN, GREY, ORANGE, new_figure
 from resources.lake import Lake
 
 if TYPE_CHECKING:
@@ -110,8 +110,8 @@ def totals_plot(record: dict[str, Any]) -> Figure:
     return figure
 
 
-def write_report(lake: Lake, name: str, record: dict[str, Any], table: pa.Table, run_id: str) -> str:
-    """Writes the HTML page of an evaluation into the lake and gives its URI."""
+def write_report(lake: Lake, name: str, record: dict[str, Any], table: pa.Table, run_id: str, plots: list[str]) -> str:
+    """Writes the HTML page of an evaluation into the lake and gives its URI; `plots` are PNGs as base64."""
     from jinja2 import Environment
 
     template = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -129,6 +129,6 @@ def write_report(lake: Lake, name: str, record: dict[str, Any], table: pa.Table,
         judged=len(errors),
         serving={name: int((errors["serves"] == name).sum()) for name in SERVES},
         better=int((errors["error above baseline"] < 0).sum()),
-        plots=[png(totals_plot(record)), png(scatter_plot(errors))],
+        plots=plots,
     )
     return lake.write_file("reports/evaluation.html", page.encode())

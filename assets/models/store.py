@@ -73,7 +73,8 @@ def latest_training(lake: Lake) -> Training | None:
 def listing_of(lake: Lake, training: Training) -> pa.Table:
     """A row (see `LISTING`) for each segment of a training, by bucket and segment; `shard` is relative to the lake."""
     table = lake.table(MODELS)
-    known = [name for name in LISTING.names if name in table.schema().names]
+    there = set(table.schema().names)
+    known = [name for name in LISTING.names if name in there]
     return as_listing(table.arrow(columns=known, where=[(TRAINING, "=", training.id)]))
 
 
