@@ -16,8 +16,8 @@ from assets.champions.serving.known import KnownSegments
 from assets.champions.serving.question import FeatureRows, Floats, Ints, Place, Question, SegmentFeatures, Span
 from assets.champions.serving.refusal import LostModelsError
 from assets.features.publish import SEGMENTS, FeatureSet, mean_label
-from assets.models.baseline import seasonal_naive
-from assets.models.store import trainings
+from assets.models.baseline import baseline_forecast
+from assets.models.store import latest_training, trainings
 from assets.partitions import bucket_of
 from assets.raw.parse import KEY
 from assets.raw.snapshot import RAW
@@ -50,7 +50,9 @@ class LakeView:
         }
         self._newest = known.get(listing.newest)
         # forecasts are made by the season that fleet.yaml has now, which shapes no feature
-        self._season = next(iter(known.values())).recipe.season if known else self._recipe.season
+        newest = latest_training(lake)
+        season = newest.recipe.season if newest else self._recipe.season
+        self._of_baseline = self._recipe.model_copy(update={"season": season})
         listed = lake.table(SEGMENTS).arrow([KEY, *self._recipe.segment], version=features.record["segments_version"])
         self.segments = KnownSegments(listed, KEY, self._recipe.segment)
         self.question = self._question()
@@ -142,4 +144,4 @@ class LakeView:
         known = past.periods <= last
         origins = np.where(periods > last, last, periods - self._recipe.horizon)
         history = past.periods[known], past.labels[known]
-        return seasonal_naive(*history, periods, origins, self._season, self._mean)
+        return baseline_forecast(self._of_baseline, *history, periods, origins, self._mean)

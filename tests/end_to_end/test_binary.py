@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from assets.champions.served_fleet import ServedFleet
+from assets.champions.served_listing import Published
+from assets.champions.serving.answer import answered
 from assets.evaluation.judge import EVALUATION, latest_evaluation
 from resources.spark import Spark
 from tests.cycle import HORIZON, House, house, sales
+from tests.lakes import train
 from tests.orchestration.test_cli import fleet
+from tests.served import published
 
 pytestmark = pytest.mark.slow
 
@@ -82,3 +88,14 @@ def test_labels_that_are_neither_are_explained(tmp_path: Any, spark: Spark) -> N
     told = " ".join(result.stderr.split())
     assert "labels of column 'sold' are neither 0 nor 1" in told
     assert "make the label 0 and 1, or choose another objective" in told
+
+
+def test_the_baseline_that_is_served_is_that_of_the_batch_forecasts(tmp_path: Path, spark: Spark) -> None:
+    made = train(house(tmp_path / "h", spark, table(60), **keys()))
+    served = published(made, lambda listing: ["baseline"] * len(listing))
+    batch, tags = served.forecasts, served.champion.tags
+    assert set(batch["model"]) == {"baseline"}
+    assert ((batch["forecast"] > 0) & (batch["forecast"] < 1)).all()
+    of_lake = ServedFleet(Published(served.lake.root, tags["published"], tags["training"]))
+    found = answered(of_lake.view(), None, batch[["shop", "day"]])
+    np.testing.assert_allclose(found["forecast"], batch["forecast"], rtol=1e-9)
