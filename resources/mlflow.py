@@ -15,6 +15,7 @@ from pydantic import PrivateAttr
 if TYPE_CHECKING:
     from dagster_mlflow.resources import MlFlow
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 EXPORTED = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
@@ -56,7 +57,8 @@ class Mlflow(ConfigurableResource):
                 "env": {},
                 "extra_tags": {},
             }
-            self._active = MlFlow(self._context.replace_config(config))
+            with exported_uris_kept():
+                self._active = MlFlow(self._context.replace_config(config))
         return self._active
 
     def end_run(self, status: str) -> None:
@@ -75,7 +77,7 @@ class Mlflow(ConfigurableResource):
         folder = Path(self.tracking_uri.removeprefix(SQLITE)).parent
         if embedded:
             folder.mkdir(parents=True, exist_ok=True)
-        with _exported_uri_kept():
+        with exported_uris_kept():
             set_tracking_uri(self.tracking_uri)
             set_registry_uri(self.tracking_uri)
         client = MlflowClient(self.tracking_uri)
@@ -100,7 +102,7 @@ class Mlflow(ConfigurableResource):
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
-        return {**version.tags, "version": str(version.version), "run_id": version.run_id or ""}
+        return _tags_of(version)
 
     def versions(self) -> list[dict[str, str]]:
         """Tags of every registered version, with `version` and `run_id`, newest first."""
@@ -112,12 +114,22 @@ class Mlflow(ConfigurableResource):
             page = client.search_model_versions(
                 f"name='{self.experiment}'", max_results=PAGE, page_token=page.token if page else None
             )
-            found += [{**each.tags, "version": str(each.version), "run_id": each.run_id or ""} for each in page]
+            found += [_tags_of(each) for each in page]
         return sorted(found, key=lambda tags: int(tags["version"]), reverse=True)
 
     def version(self, number: str) -> dict[str, str] | None:
         """Tags of one registered version, with `version` and `run_id`; None if there is none."""
-        return next((tags for tags in self.versions() if tags["version"] == number), None)
+        if self.is_empty():
+            return None
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self.client().get_model_version(self.experiment, number)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+        return _tags_of(found)
 
     def model_tags(self) -> dict[str, str]:
         """Tags of the registered model itself; none where there is no model."""
@@ -153,8 +165,12 @@ class Mlflow(ConfigurableResource):
         return f"{self.tracking_uri} run {run_id}"
 
 
+def _tags_of(version: ModelVersion) -> dict[str, str]:
+    return {**version.tags, "version": str(version.version), "run_id": version.run_id or ""}
+
+
 @contextmanager
-def _exported_uri_kept() -> Iterator[None]:
+def exported_uris_kept() -> Iterator[None]:
     """MLflow exports the stores it is told to use; what the user exported is the settings' to read, for any fleet."""
     exported = {name: os.environ.get(name) for name in EXPORTED}
     try:

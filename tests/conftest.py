@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from resources.lake import Lake
+from resources.mlflow import EXPORTED
 from resources.settings import Settings, read_settings
 from resources.spark import Spark
 from tests.buckets import Bucket, serving
@@ -31,6 +33,20 @@ class Fleet:
 
 
 MakeFleet = Callable[..., Fleet]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_store_of_the_developers() -> None:
+    """No test reads or writes the MLflow that a developer's shell names."""
+    for name in EXPORTED:
+        os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def nothing_exported() -> Iterator[None]:
+    """A store that one test exports would be the next test's; see `exported_uris_kept`."""
+    yield
+    assert not [name for name in EXPORTED if name in os.environ]
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -45,8 +44,6 @@ class House:
     @property
     def settings(self) -> Settings:
         """The settings as `fleet.yaml` has them now."""
-        # MLflow exports the store it was last told to use, which would be the next house's too
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
         return read_settings(self.folder / "fleet.yaml")
 
     @property

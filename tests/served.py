@@ -22,6 +22,7 @@ from assets.features.publish import current_features
 from assets.forecasts.publish import FORECASTS, publish_forecasts
 from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
 from resources.lake import Lake
+from resources.mlflow import exported_uris_kept
 from resources.settings import Promotion
 from resources.spark import Spark
 from tests.champions.test_publish import in_run
@@ -108,8 +109,10 @@ def champion_model(served: Served) -> Any:
     """The champion as MLflow gives it to who asks for the alias."""
     import mlflow
 
-    mlflow.set_tracking_uri(served.home.settings.tracking_uri)
-    mlflow.set_registry_uri(served.home.settings.tracking_uri)
+    # what MLflow exports of this fleet would be the store of every server that a later test starts
+    with exported_uris_kept():
+        mlflow.set_tracking_uri(served.home.settings.tracking_uri)
+        mlflow.set_registry_uri(served.home.settings.tracking_uri)
     return mlflow.pyfunc.load_model("models:/tiny@champion")
 
 

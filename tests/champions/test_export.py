@@ -231,7 +231,6 @@ def fleet_export(served: Served, *arguments: str | Path) -> Result:
 
 def test_the_command_exports_or_says_why_not(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CONFIG_VARIABLE, "")  # put back afterwards: the command sets it
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     key = next(key for key in served.champion.listing["segment"].to_pylist() if key.startswith("a b|"))
     done = fleet_export(served, "--out", tmp_path / "one", "--segments", key, "--text")
     assert done.exit_code == 0, done.stderr

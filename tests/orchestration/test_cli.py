@@ -30,7 +30,6 @@ def fleet(home: House, *arguments: str) -> Result:
     config = ["--config", str(home.folder / "fleet.yaml")]
     before = dict(os.environ)
     os.environ["DAGSTER_HOME"] = str(home.folder / "dagster_home")
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
     try:
         return CliRunner().invoke(app, [arguments[0], *config, *arguments[1:]])
     finally:

@@ -197,7 +197,6 @@ def test_a_lake_whose_path_delta_lake_would_misread_is_refused(tmp_path: Path) -
 def test_tracking_uri_configured_before_environment_before_lake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert read_settings(write(tmp_path, MINIMAL)).tracking_uri == f"sqlite:///{tmp_path}/data/lake/mlflow/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://from-environment")
     assert read_settings(write(tmp_path, MINIMAL)).tracking_uri == "http://from-environment"
