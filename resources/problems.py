@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+NEAREST = 3
 
 
 @dataclass(frozen=True)
@@ -27,3 +30,9 @@ class InputError(Exception):
 
     def __reduce__(self) -> tuple[type[InputError], tuple[list[Problem]]]:
         return (InputError, (self.problems,))
+
+
+def nearest_segments(name: str, known: Sequence[str]) -> str:
+    """What to do about a segment that is none of those known: the nearest of them, if any is near."""
+    near = difflib.get_close_matches(name, known, n=NEAREST)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else "name a segment as the listing has it"

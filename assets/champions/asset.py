@@ -28,7 +28,7 @@ from assets.champions.listing import outcomes_of
 from assets.champions.promotion import UNCHANGED, Outcome, promote
 from assets.champions.refit import candidacy
 from assets.champions.registry import Word
-from assets.champions.report import WORST, changes_plot, kept_segments, page_of, segment_changes, write_report
+from assets.champions.report import REPORT, WORST, changes_plot, kept_segments, report_page, segment_changes
 from assets.champions.rollback import few, roll_back, unpin
 from assets.code_version import code_version
 from assets.evaluation.incumbent import CHAMPIONS, Champion, published_champion
@@ -181,10 +181,10 @@ def _metadata(lake: Lake, mlflow: Mlflow, name: str, outcome: Outcome, said: dic
     version = f"version {serving.version}" if serving else "the baseline"
     facts = {**said, "outcome": outcome.what, "reasons": outcome.reasons, "version": version}
     drawn = [png(figure) for figure in figures.values()]
-    report = write_report(lake, name, facts, outcome.listing, changes, outcome.record, history, drawn)
-    metadata["report"] = MetadataValue.path(report)
+    page = report_page(name, facts, outcome.listing, changes, outcome.record, history, drawn)
+    metadata["report"] = MetadataValue.path(lake.write_file(REPORT, page.encode()))
     if outcome.what != UNCHANGED and not said["by"]:
-        mlflow.run().log_text(page_of(lake), "champions.html")
+        mlflow.run().log_text(page, "champions.html")
     if serving is None:
         return {**metadata, "version": "none: the baseline serves", "dagster/row_count": 0, "segments": 0}
     return {**metadata, **_of_champion(lake, mlflow, serving)}

@@ -7,7 +7,7 @@ from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity,
 
 from assets.champions.refit import REFITS, decided
 from assets.champions.registry import moved_from
-from assets.evaluation.incumbent import CHAMPIONS, published_champion, standing, whole_champion
+from assets.evaluation.incumbent import CHAMPIONS, published_champion, whole_standing
 from assets.evaluation.judge import latest_evaluation
 from resources.lake import Lake
 from resources.mlflow import CHAMPION, Mlflow
@@ -44,8 +44,9 @@ def champions_checks(settings: Settings) -> list[AssetChecksDefinition]:
     # not blocking: what serves instead must be able to forecast
     @asset_check(asset=key, description="The version that the alias names serves, byte for byte as it was published.")
     def champion_whole(lake: Lake, mlflow: Mlflow) -> AssetCheckResult:
-        serving, problems = whole_champion(lake, mlflow), list(standing(lake, mlflow).problems)
-        serves = f"version {serving.version}" if serving else "none: the baseline serves"
+        found = whole_standing(lake, mlflow)
+        problems = list(found.problems)
+        serves = f"version {found.champion.version}" if found.champion else "none: the baseline serves"
         metadata: dict[str, Any] = {"serves": serves, "instead, because": problems}
         return AssetCheckResult(passed=not problems, severity=AssetCheckSeverity.ERROR, metadata=metadata)
 

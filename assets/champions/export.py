@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -35,7 +34,7 @@ from assets.models.packing import model_digest, model_text
 from assets.models.store import TRAINING
 from assets.partitions import bucket_of
 from resources.lake import Lake
-from resources.problems import InputError, Problem
+from resources.problems import InputError, Problem, nearest_segments
 
 ENTRY = Path(__file__).with_name("exported_entry.py")
 NEEDED = ("mlflow", "lightgbm", "numpy", "pandas", "pyarrow")
@@ -47,7 +46,7 @@ CODE = (
     "resources/__init__.py", "resources/problems.py",
 )  # fmt: skip
 BOOSTERS, INDEX = "boosters", "index.json"
-MODELS_A_GROUP, NEAREST, LONGEST_NAME = 64, 3, 40
+MODELS_A_GROUP, LONGEST_NAME = 64, 40
 MODEL = pa.schema([(KEY, pa.string()), ("model", pa.binary())])
 FLEET_ROW = pa.schema(
     [(TRAINING, pa.string()), ("categories", pa.string()), ("model", pa.binary()), ("digest", pa.string())]
@@ -114,8 +113,7 @@ def _asked(view: LakeView, segments: Sequence[str]) -> list[str]:
     places = view.segments.keys.places(list(segments))
     problems = []
     for segment in [segment for segment, place in zip(segments, places, strict=True) if place is None]:
-        near = difflib.get_close_matches(segment, known, n=NEAREST)
-        remedy = f"did you mean {' or '.join(map(repr, near))}?" if near else "name a segment as the listing has it"
+        remedy = nearest_segments(segment, known)
         problems.append(Problem(f"--segments {segment}", "is no segment of the champion", remedy))
     if problems:
         raise InputError(problems)

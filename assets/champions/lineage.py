@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import pandas as pd
@@ -13,7 +12,7 @@ from assets.models.line import FLEET_MODEL, SEGMENT_MODEL
 from assets.models.store import TRAINING, UNKNOWN, Training, trainings
 from resources.lake import Lake
 from resources.mlflow import Mlflow
-from resources.problems import InputError, Problem
+from resources.problems import InputError, Problem, nearest_segments
 
 # fact -> key in a training's record
 RECORDED = {
@@ -27,7 +26,6 @@ RECORDED = {
     "recipe_digest": "recipe_digest",
     "configuration_digest": "configuration_digest",
 }
-NEAREST = 3
 
 
 def segment_lineage(lake: Lake, mlflow: Mlflow, segment: str) -> dict[str, Any]:
@@ -79,8 +77,7 @@ def _row_of(champion: Champion, segment: str) -> dict[str, Any]:
     found = listing.filter(pc.equal(listing["segment"], segment)).to_pylist()
     if found:
         return found[0]
-    near = difflib.get_close_matches(segment, listing["segment"].to_pylist(), n=NEAREST)
-    remedy = f"did you mean {' or '.join(map(repr, near))}?" if near else "name a segment as the listing has it"
+    remedy = nearest_segments(segment, listing["segment"].to_pylist())
     raise InputError([Problem(segment, f"is no segment of champion {champion.version}", remedy)])
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.models.store import LISTING, as_listing
-from resources.problems import InputError, Problem
+from assets.models.store import LISTING, aligned, as_listing
+from resources.problems import InputError, Problem, nearest_segments
 
 OUTCOME, OUTCOME_REASON, PINNED_UNTIL = "outcome", "outcome_reason", "pinned_until"
 PROMOTED, KEPT, PINNED = "promoted", "kept", "pinned"
-NEAREST, MOST_NAMED = 3, 20
+MOST_NAMED = 20
 HELD = pa.schema(
     [("segment", pa.string()), (OUTCOME, pa.string()), (OUTCOME_REASON, pa.string()), (PINNED_UNTIL, pa.date32())]
 )
@@ -41,9 +40,8 @@ def fleet_listing(rows: pa.Table, incumbent: pa.Table | None, kept: pa.Table | N
 
 def outcomes_of(listing: pa.Table) -> dict[str, int]:
     """How many segments of a listing were promoted, kept, pinned, refused; older ones were all promoted."""
-    if OUTCOME not in listing.column_names:
-        return {PROMOTED: len(listing)}
-    return {row["values"]: row["counts"] for row in pc.value_counts(listing[OUTCOME]).to_pylist()}
+    counted = pc.value_counts(with_outcomes(listing)[OUTCOME])
+    return {row["values"]: row["counts"] for row in counted.to_pylist()}
 
 
 def with_rows_of(
@@ -57,16 +55,12 @@ def with_rows_of(
     asked = pa.array(dict.fromkeys(segments), pa.string())
     _refuse_unknown(asked, target["segment"], where)
     theirs = target.filter(pc.is_in(target["segment"], asked))
-    columns = [
-        theirs[f.name].cast(f.type) if f.name in theirs.column_names else pa.nulls(len(theirs), f.type)
-        for f in current.schema
-    ]
-    brought = pa.Table.from_arrays(columns, schema=current.schema)
+    brought = aligned(theirs, current.schema)
     if pin_until is not None:
         until = pa.array([pin_until] * len(brought), pa.date32())
         brought = _set(brought, PINNED_UNTIL, until)
     others = current.filter(pc.invert(pc.is_in(current["segment"], asked)))
-    return pa.concat_tables([_set_schema(others, brought.schema), brought]).sort_by("segment").combine_chunks()
+    return pa.concat_tables([aligned(others, brought.schema), brought]).sort_by("segment").combine_chunks()
 
 
 def without_pins(current: pa.Table, segments: Sequence[str], where: str) -> pa.Table:
@@ -121,19 +115,8 @@ def _set(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
     return rows.set_column(rows.column_names.index(name), HELD.field(name), values)
 
 
-def _set_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    for field in schema:
-        if field.name not in rows.column_names:
-            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
-    return rows.select(schema.names)
-
-
 def _refuse_unknown(asked: pa.Array, known: pa.ChunkedArray, where: str) -> None:
     unknown = asked.filter(pc.invert(pc.is_in(asked, known.combine_chunks()))).to_pylist()
-    problems = []
-    for segment in unknown[:MOST_NAMED]:
-        near = difflib.get_close_matches(segment, known.to_pylist(), n=NEAREST)
-        remedy = f"did you mean {' or '.join(map(repr, near))}?" if near else "name a segment as the listing has it"
-        problems.append(Problem(segment, f"is no segment of {where}", remedy))
-    if problems:
-        raise InputError(problems)
+    if unknown:
+        names, what = known.to_pylist(), f"is no segment of {where}"
+        raise InputError(Problem(each, what, nearest_segments(each, names)) for each in unknown[:MOST_NAMED])

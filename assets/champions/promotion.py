@@ -69,21 +69,27 @@ def promote(
     """
     settle(mlflow)
     expire(mlflow)
-    _note_moved_away(mlflow, standing(lake, mlflow).champion)
-    shadow = end_shadow(lake, mlflow, promotion, judged.record["metric"])
-    if shadow is not None and shadow.what not in (PROMOTED, REJECTED):
-        return shadow
-    outcome = _decided(lake, mlflow, promotion, judged, decision, report)
+    serving = standing(lake, mlflow).champion
+    _note_moved_away(mlflow, serving)
+    shadow = end_shadow(lake, mlflow, promotion, judged.record["metric"], serving)
     if shadow is None:
-        return outcome
+        return _decided(lake, mlflow, promotion, judged, decision, serving, report)
+    if shadow.what not in (PROMOTED, REJECTED):
+        return shadow
+    outcome = _decided(lake, mlflow, promotion, judged, decision, shadow.serving, report)
     outcome = replace(outcome, reasons=(*shadow.reasons, *outcome.reasons))
     return replace(outcome, what=PROMOTED, listing=shadow.listing, record=None) if shadow.what == PROMOTED else outcome
 
 
 def _decided(
-    lake: Lake, mlflow: Mlflow, promotion: Promotion, judged: Evaluation, decision: Decision, report: str
+    lake: Lake,
+    mlflow: Mlflow,
+    promotion: Promotion,
+    judged: Evaluation,
+    decision: Decision,
+    serving: Champion | None,
+    report: str,
 ) -> Outcome:
-    serving = standing(lake, mlflow).champion
     if serving is not None and serving.tags.get("evaluation") == judged.digest:
         why = f"version {serving.version} is this evaluation's"
         return Outcome(UNCHANGED, (why,), serving, serving.listing, judged.record)
@@ -100,11 +106,13 @@ def _decided(
         make_challenger(mlflow, version, SHADOW, {})
         waits = f"version {version} forecasts beside version {serving.version} for a week"
         return Outcome(SHADOW, (*decision.reasons, waits), serving, fleet.listing, judged.record)
-    outcome = _let_through(lake, mlflow, promotion, version, decision.reasons, fleet.listing)
+    outcome = _let_through(lake, mlflow, promotion, version, decision.reasons, fleet.listing, serving)
     return replace(outcome, record=judged.record)
 
 
-def end_shadow(lake: Lake, mlflow: Mlflow, promotion: Promotion, metric: str) -> Outcome | None:
+def end_shadow(
+    lake: Lake, mlflow: Mlflow, promotion: Promotion, metric: str, serving: Champion | None
+) -> Outcome | None:
     """What comes of the version that forecasts beside the champion: it goes on, is rejected, or is let through.
 
     None where there is none. A newer challenger waits until the older one's week is over.
@@ -112,7 +120,7 @@ def end_shadow(lake: Lake, mlflow: Mlflow, promotion: Promotion, metric: str) ->
     waiting = mlflow.aliased(CHALLENGER)
     if waiting is None or waiting.get(STATUS) != SHADOW:
         return None
-    serving, number = standing(lake, mlflow).champion, waiting["version"]
+    number = waiting["version"]
     challenger = published_fleet(lake, waiting, never_served=True)
     if isinstance(challenger, str):
         end_challenge(mlflow, number, REJECTED, Word(SHADOW, challenger))
@@ -124,17 +132,22 @@ def end_shadow(lake: Lake, mlflow: Mlflow, promotion: Promotion, metric: str) ->
     if not verdict.passed:
         end_challenge(mlflow, number, REJECTED, Word(SHADOW, "; ".join(verdict.reasons)))
         return Outcome(REJECTED, verdict.reasons, serving, challenger.listing)
-    return _let_through(lake, mlflow, promotion, number, verdict.reasons, challenger.listing)
+    return _let_through(lake, mlflow, promotion, number, verdict.reasons, challenger.listing, serving)
 
 
 def _let_through(
-    lake: Lake, mlflow: Mlflow, promotion: Promotion, version: str, reasons: tuple[str, ...], listing: pa.Table
+    lake: Lake,
+    mlflow: Mlflow,
+    promotion: Promotion,
+    version: str,
+    reasons: tuple[str, ...],
+    listing: pa.Table,
+    serving: Champion | None,
 ) -> Outcome:
     """A version that has passed whatever judges by itself: it serves, or waits for a person."""
     if promotion.mode == "manual":
         make_challenger(mlflow, version, PENDING, expiry(promotion.expires))
-        waits = f"version {version} waits for approval: fleet promote {version} --by NAME"
-        return Outcome(PENDING, (*reasons, waits), standing(lake, mlflow).champion, listing)
+        return Outcome(PENDING, (*reasons, _waits(version)), serving, listing)
     make_champion(mlflow, version, Word(GATE, "; ".join(reasons)))
     return Outcome(PROMOTED, reasons, _fleet(lake, mlflow, version), listing)
 
@@ -207,9 +220,13 @@ def _known(mlflow: Mlflow, evaluation: str) -> dict[str, str] | None:
 def _said(tags: dict[str, str]) -> str:
     status = tags[STATUS]
     if status == PENDING:
-        return f"version {tags['version']} waits for approval: fleet promote {tags['version']} --by NAME"
+        return _waits(tags["version"])
     by, note = tags.get(f"{status}_by", "nobody"), tags.get(f"{status}_note", "")
     return f"version {tags['version']} was {status} by {by}" + (f": {note}" if note else "")
+
+
+def _waits(version: str) -> str:
+    return f"version {version} waits for approval: fleet promote {version} --by NAME"
 
 
 def _fleet(lake: Lake, mlflow: Mlflow, version: str) -> Champion:

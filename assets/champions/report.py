@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from assets.champions.listing import KEPT, OUTCOME, OUTCOME_REASON, PINNED, PROMOTED, outcomes_of, with_outcomes
 from assets.presentation import BLUE, GREY, ORANGE, RED, new_figure
-from resources.lake import Lake
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,8 +72,7 @@ def changes_plot(changes: pd.DataFrame) -> Figure:
     return figure
 
 
-def write_report(
-    lake: Lake,
+def report_page(
     name: str,
     said: dict[str, Any],
     listing: pa.Table | None,
@@ -83,7 +81,7 @@ def write_report(
     versions: pd.DataFrame,
     plots: list[str],
 ) -> str:
-    """Writes the HTML page of what a run did with the champion into the lake, and gives its URI.
+    """The HTML page of what a run did with the champion.
 
     `said`: `outcome`, `reasons`, `version`, `by`, `run_id`. `listing`: the fleet that was decided on, if there is one,
     with its `changes` (see `segment_changes`). `plots`: PNGs as base64.
@@ -92,7 +90,7 @@ def write_report(
 
     template = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     counts = outcomes_of(listing) if listing is not None else {}
-    page = template.render(
+    return template.render(
         name=name,
         said=said,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -103,12 +101,6 @@ def write_report(
         versions=_records(versions),
         plots=plots,
     )
-    return lake.write_file(REPORT, page.encode())
-
-
-def page_of(lake: Lake) -> str:
-    """The HTML page that was written last."""
-    return (lake.read_file(REPORT) or b"").decode()
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

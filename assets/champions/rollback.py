@@ -15,8 +15,8 @@ from resources.lake import Lake
 from resources.mlflow import CHAMPION, Mlflow
 from resources.problems import InputError, Problem
 
-# what a version that is made of two is described by: the one that it is mostly made of
 FEW = 5
+# what a version that is made of two is described by: the one that it is mostly made of
 INHERITED = ("evaluation", "training", "raw_digest", "recipe_digest", "configuration_digest", "trained_through")
 
 

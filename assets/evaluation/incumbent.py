@@ -81,12 +81,17 @@ def published_champion(lake: Lake, mlflow: Mlflow, alias: str = CHAMPION) -> Cha
     return found if isinstance(found, Champion) else None
 
 
+def whole_standing(lake: Lake, mlflow: Mlflow) -> Standing:
+    """As `standing`, with every model that serves read and compared with its digest: what is corrupt falls out."""
+    found = standing(lake, mlflow)
+    while found.champion is not None and set_aside_corrupt(lake, found.champion.listing, trainings(lake)):
+        found = standing(lake, mlflow)
+    return found
+
+
 def whole_champion(lake: Lake, mlflow: Mlflow) -> Champion | None:
-    """As `published_champion`, with every model of it read and compared with its digest: what is corrupt falls out."""
-    champion = published_champion(lake, mlflow)
-    while champion is not None and set_aside_corrupt(lake, champion.listing, trainings(lake)):
-        champion = published_champion(lake, mlflow)
-    return champion
+    """The fleet that serves, every model of which was read and is the one that was fitted."""
+    return whole_standing(lake, mlflow).champion
 
 
 def published_fleet(lake: Lake, tags: Mapping[str, str], *, never_served: bool = False) -> Champion | str:

@@ -80,9 +80,14 @@ def listing_of(lake: Lake, training: Training) -> pa.Table:
 
 def as_listing(rows: pa.Table) -> pa.Table:
     """The columns of `LISTING` of some rows; null where an older version of the code wrote none."""
+    return aligned(rows, LISTING)
+
+
+def aligned(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of a schema of some rows; null where they have none of a name."""
     there = set(rows.column_names)
-    columns = [rows[f.name].cast(f.type) if f.name in there else pa.nulls(len(rows), f.type) for f in LISTING]
-    return pa.Table.from_arrays(columns, schema=LISTING)
+    columns = [rows[f.name].cast(f.type) if f.name in there else pa.nulls(len(rows), f.type) for f in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def shards_of(lake: Lake, identities: Iterable[str]) -> set[str]:
