@@ -162,9 +162,7 @@ def _day(text: str | None) -> date | None:
         raise InputError([Problem("pin_until", f"{text!r} is no day", "write it as 2030-01-31")]) from None
 
 
-def _metadata(
-    lake: Lake, mlflow: Mlflow, settings: Settings, outcome: Outcome, said: dict[str, str]
-) -> dict[str, Any]:
+def _metadata(lake: Lake, mlflow: Mlflow, settings: Settings, outcome: Outcome, said: dict[str, str]) -> dict[str, Any]:
     history, serving = versions_table(mlflow), outcome.serving
     metadata: dict[str, Any] = {
         "outcome": outcome.what,
