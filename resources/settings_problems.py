@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from resources.judging import Metric, metrics_of
 from resources.problems import InputError, Problem
-from resources.settings import Metric, Settings, metrics_of
+from resources.settings import Settings
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

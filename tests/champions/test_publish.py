@@ -16,8 +16,8 @@ from assets.champions.refit import candidacy
 from assets.evaluation.incumbent import CHAMPIONS, Champion, listing_digest, published_champion
 from assets.evaluation.judge import EVALUATION, Evaluation, evaluate
 from assets.models.train import train_fleet
+from resources.judging import Promotion
 from resources.mlflow import Mlflow
-from resources.settings import Promotion
 from tests.champions.killed import MUTATIONS, dying_at
 from tests.cycle import give_store
 from tests.lakes import GOOD, Trained
