@@ -222,7 +222,7 @@ class Settings(Section):
     @property
     def tracking_uri(self) -> str:
         """MLflow's tracking URI: configured, from the environment, or SQLite beside the lake."""
-        embedded = f"sqlite:///{self.lake}/mlflow/mlflow.db" if is_local(self.lake) else ""
+        embedded = f"sqlite:///{self.lake}/mlflow/mlflow.db"
         return self.mlflow.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded
 
 
@@ -258,7 +258,10 @@ def read_settings(path: str | os.PathLike[str]) -> Settings:
     folder = file.parent
     source = settings.source.model_copy(update={"path": absolute(settings.source.path, folder)})
     lake = absolute(settings.lake, folder)
-    if is_local(lake) and unquote(lake) != lake:
+    if not is_local(lake):
+        what = f"{lake} is no folder, and the embedded Spark writes to folders only"
+        raise InputError([Problem(f"{file.name} lake", what, "name a folder of this machine, such as data/lake")])
+    if unquote(lake) != lake:
         what = f"{lake} holds a percent escape, which Delta Lake takes for another character"
         raise InputError([Problem(f"{file.name} lake", what, "choose a folder without it")])
     return settings.model_copy(update={"source": source, "lake": lake})

@@ -157,7 +157,7 @@ EXAMPLES = {
     "schedule.cron": "write '0 3 * * 1' for Mondays at three in the morning",
     "schedule.timezone": "write Asia/Tokyo, Europe/Berlin or UTC",
     "retention": "write {keep: 8, pinned: [3, 7]}: versions to keep, and snapshots to keep whatever their age",
-    "lake": "write a folder or bucket such as data/lake",
+    "lake": "write a folder such as data/lake",
     "model.params": "write LightGBM parameters such as {learning_rate: 0.05}",
 }
 
