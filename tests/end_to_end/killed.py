@@ -3,6 +3,11 @@
     python -m tests.end_to_end.killed FLEET_YAML STEP
 
 After every write to the lake a step is over; a STEP beyond the last ends well and prints how many there are.
+
+    python -m tests.end_to_end.killed --jvm
+
+starts a JVM that outlives such processes, each of which begins a Spark context of its own in it (a JVM takes longer to
+start and to warm up than all the rest), prints its port and secret, and ends with its standard input.
 """
 
 from __future__ import annotations
@@ -20,6 +25,8 @@ from resources.lake import Lake
 from resources.settings import read_settings
 from resources.spark import Spark
 from resources.table import Table
+
+SPARK = Spark(master="local[2]", memory="1g")
 
 
 class Steps:
@@ -46,12 +53,31 @@ class Steps:
         setattr(owner, name, wrapped)
 
 
+def start_jvm() -> None:
+    from pyspark import SparkConf
+    from pyspark.java_gateway import launch_gateway
+
+    gateway = launch_gateway(SparkConf().setAll(list(SPARK._settings().items())))
+    print(gateway.gateway_parameters.port, gateway.gateway_parameters.auth_token, flush=True)
+    sys.stdin.read()
+
+
+def end_the_context_of_the_dead() -> None:
+    from pyspark import SparkContext
+
+    SparkContext._ensure_initialized()
+    active = SparkContext._jvm.org.apache.spark.sql.SparkSession.getDefaultSession()
+    if active.isDefined():
+        active.get().stop()
+
+
 def main(fleet_yaml: str, last: int) -> None:
     from pyspark.sql.classic.dataframe import DataFrame
     from pyspark.sql.readwriter import DataFrameWriter
 
     settings = read_settings(fleet_yaml)
-    lake, spark = Lake(uri=settings.lake), Spark(master="local[2]", memory="1g")
+    lake = Lake(uri=settings.lake)
+    end_the_context_of_the_dead()
     steps = Steps(last)
     steps.around(DataFrameWriter, "parquet")
     steps.around(DataFrame, "persist")
@@ -59,10 +85,10 @@ def main(fleet_yaml: str, last: int) -> None:
     for method in ("_write", "_add_columns", "restore"):
         steps.around(Table, method)
     steps.around(Lake, "write_file")
-    ingest(lake, spark, settings)
-    publish.publish_features(lake, spark, settings)
+    ingest(lake, SPARK, settings)
+    publish.publish_features(lake, SPARK, settings)
     print(steps.taken)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    start_jvm() if sys.argv[1] == "--jvm" else main(sys.argv[1], int(sys.argv[2]))

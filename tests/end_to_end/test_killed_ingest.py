@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from resources.spark import Spark
 from tests.cycle import minimal, sales
 
 MOST_STEPS = 60
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY_ROOT)}
 
 
 def bring(folder: Path, name: str, table: pd.DataFrame) -> None:
@@ -30,11 +32,28 @@ def bring(folder: Path, name: str, table: pd.DataFrame) -> None:
     table.to_parquet(folder / "in" / f"{name}.parquet", index=False)
 
 
-def killed_at(folder: Path, step: int) -> int | None:
+Jvm = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def jvm() -> Iterator[Jvm]:
+    """How to reach a JVM that every killed process uses anew."""
+    command = [sys.executable, "-m", "tests.end_to_end.killed", "--jvm"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=REPOSITORY_ROOT, env=ENVIRONMENT) as started:
+        assert started.stdin is not None
+        assert started.stdout is not None
+        port, secret = started.stdout.readline().split()
+        yield {"PYSPARK_GATEWAY_PORT": port, "PYSPARK_GATEWAY_SECRET": secret}
+        started.stdin.close()
+
+
+def killed_at(folder: Path, step: int, jvm: Jvm) -> int | None:
     """Runs ingest and features in a process killed at a step; gives how many there were where it was not."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY_ROOT)}
     command = [sys.executable, "-m", "tests.end_to_end.killed", str(folder / "fleet.yaml"), str(step)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY_ROOT, env=environment, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=REPOSITORY_ROOT, env=ENVIRONMENT | jvm, check=False
+    )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr[-3000:]
     return int(done.stdout.split()[-1]) if done.returncode == 0 else None
 
@@ -59,13 +78,13 @@ def state(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def first_week(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first_week(tmp_path_factory: pytest.TempPathFactory, jvm: Jvm) -> Path:
     """A folder with a lake of one snapshot, a second file that arrived, and a correction."""
     folder = tmp_path_factory.mktemp("killed") / "first"
     bring(folder, "a", sales(shops=2, days=40, ahead=0))
     document = {**minimal(), "source": {"path": "in", "format": "parquet"}}
     (folder / "fleet.yaml").write_text(yaml.safe_dump(document))
-    assert killed_at(folder, MOST_STEPS)
+    assert killed_at(folder, MOST_STEPS, jvm)
     more = sales(shops=2, days=45, ahead=0)
     bring(folder, "b", more[more["day"] > "2024-02-05"].assign(weather="rain"))
     return folder
@@ -73,11 +92,13 @@ def first_week(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_run_killed_at_any_step_loses_and_doubles_nothing(first_week: Path, tmp_path: Path, spark: Spark) -> None:
+def test_a_run_killed_at_any_step_loses_and_doubles_nothing(
+    first_week: Path, tmp_path: Path, spark: Spark, jvm: Jvm
+) -> None:
     whole = tmp_path / "whole"
     shutil.copytree(first_week, whole)
     before = state(whole)
-    steps = killed_at(whole, MOST_STEPS)
+    steps = killed_at(whole, MOST_STEPS, jvm)
     after = state(whole)
     assert steps is not None
     assert steps > 8
@@ -86,7 +107,7 @@ def test_a_run_killed_at_any_step_loses_and_doubles_nothing(first_week: Path, tm
     for step in range(1, steps + 1):
         folder = tmp_path / f"step {step}"
         shutil.copytree(first_week, folder)
-        assert killed_at(folder, step) is None
+        assert killed_at(folder, step, jvm) is None
         found = state(folder)
         assert found[RAW] in (before[RAW], after[RAW]), step
         assert found["digest"] in (before["digest"], after["digest"]), step
