@@ -2,6 +2,7 @@
 
 CONFIG ?= fleet.yaml
 PORT ?= 3000
+TABLE ?= demo
 
 BIN := .venv/bin
 # in the order of their names: the longest would come last otherwise, and run alone
@@ -10,7 +11,7 @@ UV := $(or $(shell command -v uv),.venv/uv/bin/uv)
 DAGSTER_HOME ?= $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test test-all setup lint types lock clean
+.PHONY: help run ui test test-all check setup lint types lock clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,6 +32,10 @@ test: setup ## the tests that take seconds
 
 test-all: setup ## every test
 	$(PYTEST)
+
+check: setup ## asset checks and accuracy on a fixed table, against checks.lock.json
+	$(BIN)/fleet check --config "$(CONFIG)" --table "$(TABLE)" \
+		--junit build/checks.xml --markdown build/checks.md --json build/checks.json
 
 setup: ## make .venv hold what requirements.lock says
 	@PYTHON="$(PYTHON)" deploy/setup.sh

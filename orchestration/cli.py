@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from orchestration.check_command import check
 from orchestration.data_commands import contract, init, schema
 from orchestration.export_command import export
 from orchestration.promotion_commands import promote, reject, rollback, unpin, versions
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 DEMO_TABLE = REPOSITORY_ROOT / "data" / "demo" / "sales.parquet"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-for command in (init, contract, schema, lineage, prune, versions, promote, reject, rollback, unpin, export):
+for command in (init, contract, schema, lineage, prune, versions, promote, reject, rollback, unpin, export, check):
     app.command()(command)
 
 

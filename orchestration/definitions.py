@@ -22,7 +22,7 @@ from assets.raw.asset import raw_asset
 from assets.raw.checks import raw_checks
 from orchestration.console import terminal_logger
 from orchestration.event_log import enable_batching
-from orchestration.jobs import approve_job, ingest_job, requarantine_job, rollback_job, weekly_cycle_job
+from orchestration.jobs import approve_job, check_job, ingest_job, requarantine_job, rollback_job, weekly_cycle_job
 from orchestration.schedules import weekly_schedule
 from orchestration.sensors import landing_sensor
 from resources.lake import Lake
@@ -33,6 +33,7 @@ from resources.spark import Spark
 ASSETS = (raw_asset, features_asset, models_asset, evaluation_asset, champions_asset)
 CHECKS = (raw_checks, features_checks, quarantine_checks, models_checks, evaluation_checks, champions_checks)
 OF_TIME, CHECKS_OF_TIME = (live_errors_asset, forecasts_asset), (live_errors_checks, forecasts_checks)
+BY_HAND = (requarantine_job, approve_job, rollback_job, check_job)
 
 
 def fleet_definitions(settings: Settings) -> Definitions:
@@ -43,7 +44,7 @@ def fleet_definitions(settings: Settings) -> Definitions:
     return Definitions(
         assets=[build(settings) for build in assets],
         asset_checks=[check for build in checks for check in build(settings)],
-        jobs=[weekly_cycle, ingest, requarantine_job(settings), approve_job(settings), rollback_job(settings)],
+        jobs=[weekly_cycle, ingest, *(build(settings) for build in BY_HAND)],
         schedules=[weekly_schedule(settings, weekly_cycle)],
         sensors=[landing_sensor(settings, ingest)],
         resources={

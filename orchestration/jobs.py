@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 WEEKLY_CYCLE, INGEST, REQUARANTINE = "weekly_cycle", "ingest", "requarantine"
-APPROVE, ROLLBACK = "approve_promotion", "rollback"
+APPROVE, ROLLBACK, CHECK = "approve_promotion", "rollback", "check"
 
 
 def weekly_cycle_job(settings: Settings) -> UnresolvedAssetJobDefinition:
@@ -47,6 +47,17 @@ def requarantine_job(settings: Settings) -> UnresolvedAssetJobDefinition:
     """Today's rules over every row of the last snapshot: features and quarantine anew."""
     description = "Judges every row of the last snapshot by the contract as it is now; the source is not looked at."
     return _of_assets(settings, REQUARANTINE, [FEATURES, QUARANTINE], description)
+
+
+def check_job(settings: Settings) -> UnresolvedAssetJobDefinition:
+    """Every check, on what the assets hold now; nothing is made."""
+    return define_asset_job(
+        CHECK,
+        selection=AssetSelection.all_asset_checks(),
+        description="Runs every asset check on the data as they are.",
+        tags={"fleet": settings.name},
+        executor_def=in_process_executor,
+    )
 
 
 def approve_job(settings: Settings) -> UnresolvedAssetJobDefinition:

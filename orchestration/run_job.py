@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.text import Text
 
-from orchestration.terminal import FAILED, err, stop
+from orchestration.checks.results import FAILED as CHECK_FAILED
+from orchestration.checks.results import PASSED, CheckResult, results_of
+from orchestration.terminal import FAILED, WRONG_INPUT, err, stop
+from resources.problems import InputError, Problem
 from resources.settings import REPOSITORY_ROOT, Settings
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance, ExecuteJobResult
-
-
-MOST_SHOWN = 300
+    from dagster import AssetCheckKey, DagsterInstance, ExecuteJobResult
 
 
 @contextmanager
@@ -47,8 +47,52 @@ def run_job(settings: Settings, job: str, config: dict[str, dict[str, Any]]) -> 
             raise typer.Exit(FAILED)
 
 
+def checked(settings: Settings, job: str, select: str, only: Sequence[str] | None) -> list[CheckResult]:
+    """What the chosen checks of a job say of it; of a job of checks alone no other is run.
+
+    `select` is Dagster's asset selection syntax, `only` names checks. Where the job goes wrong, says why and ends.
+
+    Raises:
+        InputError: no check is chosen.
+    """
+    from orchestration.jobs import CHECK
+
+    wanted = _chosen(select, only)
+    with dagster_instance() as instance:
+        result = _execute(settings, instance, job, {}, wanted if job == CHECK else None)
+        if problems := _input_problems(result):
+            stop(problems)
+        if not result.success and not any(not each.passed for each in result.get_asset_check_evaluations()):
+            _show_failure(result)
+            raise typer.Exit(WRONG_INPUT)
+    names = {f"{key.asset_key.path[-1]}.{key.name}" for key in wanted}
+    return [each for each in results_of(result.all_events) if each.name in names]
+
+
+def _chosen(select: str, only: Sequence[str] | None) -> set[AssetCheckKey]:
+    from dagster import AssetSelection
+
+    from orchestration.definitions import defs
+
+    graph = defs.resolve_asset_graph()
+    try:
+        assets = AssetSelection.from_string(select).resolve(graph)
+    except Exception as error:  # Dagster's parser raises its own kinds
+        raise InputError(
+            [Problem(f"--select {select}", f"cannot be understood: {error}", "see fleet check --help")]
+        ) from None
+    found = {key for key in graph.asset_check_keys if key.asset_key in assets and (not only or key.name in only)}
+    if not found:
+        raise InputError([Problem("fleet check", "no check is chosen", "name others, or none to run all")])
+    return found
+
+
 def _execute(
-    settings: Settings, instance: DagsterInstance, job: str, config: dict[str, dict[str, Any]]
+    settings: Settings,
+    instance: DagsterInstance,
+    job: str,
+    config: dict[str, dict[str, Any]],
+    checks: set[AssetCheckKey] | None = None,
 ) -> ExecuteJobResult:
     from dagster import execute_job
     from dagster._core.definitions.reconstruct import ReconstructableRepository
@@ -60,8 +104,9 @@ def _execute(
     run_config["ops"] = {f"{settings.name}__{asset}": {"config": own} for asset, own in config.items()}
     fail_dead_runs(instance)
     tags = {"fleet": settings.name, PROCESS_TAG: process_tag()}
+    whole = repository.get_reconstructable_job(job)
     return execute_job(
-        repository.get_reconstructable_job(job),
+        whole if checks is None else whole.get_subset(asset_check_selection=checks),
         instance=instance,
         run_config=run_config,
         raise_on_error=False,
@@ -89,22 +134,11 @@ def _show_failure(result: ExecuteJobResult) -> None:
 
 def _show_failed_checks(result: ExecuteJobResult) -> bool:
     """Names the checks that failed though the run went on; gives whether one of them is an error."""
-    from dagster import AssetCheckSeverity, DagsterEventType
-
-    events = [event for event in result.all_events if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION]
-    failed = [each for each in (event.asset_check_evaluation_data for event in events) if not each.passed]
+    failed = [each for each in results_of(result.all_events) if each.outcome != PASSED]
     for check in failed:
-        is_error = check.severity == AssetCheckSeverity.ERROR
-        colour, how = ("red", "failed") if is_error else ("yellow", "warns")
-        told = "; ".join(f"{name}: {_plain(value.value)}" for name, value in check.metadata.items())
-        err.print(
-            Text(f"check {check.asset_key.path[-1]}.{check.check_name} {how}: {told}", style=colour), soft_wrap=True
-        )
-    return any(check.severity == AssetCheckSeverity.ERROR for check in failed)
-
-
-def _plain(value: Any) -> str:
-    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)[:MOST_SHOWN]
+        colour = "red" if check.outcome == CHECK_FAILED else "yellow"
+        err.print(Text(f"check {check.name} {check.outcome}: {check.said}", style=colour), soft_wrap=True)
+    return any(check.outcome == CHECK_FAILED for check in failed)
 
 
 def _commits(settings: Settings) -> dict[str, int | None]:
