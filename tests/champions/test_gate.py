@@ -8,11 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from assets.champions.clearly import fleet_improvement
 from assets.champions.gate import (
     CLEARLY_WORSE,
     NO_CLEAN_ROW,
     NO_NUMBER,
     NOT_CLEARLY_BETTER,
+    SEGMENTS_CAUTION,
     Decision,
     decide,
 )
@@ -310,3 +312,50 @@ def test_the_same_question_has_the_same_answer() -> None:
     first, second = (decide(GOOD, TOLERATED, Promotion(), met(0.03, 5)) for _ in range(2))
     assert first.improvement == second.improvement
     assert first.reasons == second.reasons
+
+
+def test_what_a_first_fleet_was_compared_on_is_nothing() -> None:
+    decision = decide(GOOD, TOLERATED)
+    assert (decision.clean_rows, decision.clean_periods, decision.improvement) == (0, 0, None)
+
+
+def test_a_record_of_before_undefined_errors_were_counted() -> None:
+    older = {name: value for name, value in GOOD.items() if name != "undefined"}
+    assert decide(older, 0.0).promote
+
+
+@pytest.mark.parametrize(("origins", "units"), [(3, 100), (4, 4), (5, 5)])
+def test_origins_are_what_is_resampled_once_there_are_enough(origins: int, units: int) -> None:
+    decision = decide(GOOD, TOLERATED, Promotion(origins=4), met(0.05, origins))
+    assert decision.improvement is not None
+    assert decision.improvement.units == units
+
+
+def test_with_few_origins_the_bounds_are_those_of_the_segments() -> None:
+    pooled = met(0.05, 1, noise=0.1)
+    gain = decide(GOOD, TOLERATED, Promotion(false_swaps=0.05), pooled).improvement
+    losses = pooled.segments
+    by_segment = fleet_improvement(
+        losses.challenger.sum(axis=1), losses.incumbent.sum(axis=1), chance=0.05 / SEGMENTS_CAUTION
+    )
+    assert gain is not None
+    assert gain.high - gain.low == pytest.approx(by_segment.high - by_segment.low)
+    assert gain.share == pytest.approx((gain.high + gain.low) / 2)
+
+
+def test_bounds_are_told_where_there_are_any() -> None:
+    assert "% to +" in said(decide(GOOD, TOLERATED, Promotion(), met(0.05, 4)))
+    alone = said(decide(GOOD, TOLERATED, Promotion(), met(0.05, 1, segments=1, same=True)))
+    assert "% better than that of the incumbent" in alone
+    assert "nan" not in alone
+
+
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("segments", [1, 3])
+def test_a_fleet_all_of_whose_segments_would_stay_is_not_promoted(same: bool, segments: int) -> None:
+    plain = met(0.1, 6, segments=segments, noise=0.001, same=same)
+    undefined = Losses(plain.segments.rows, plain.segments.challenger * np.nan, plain.segments.incumbent)
+    pooled = Pooled(**{**vars(plain), "segments": undefined})
+    decision = decide(GOOD, TOLERATED, Promotion(), pooled)
+    assert (decision.promote, decision.refit) == (False, not same)
+    assert f"{segments} segments keep the incumbent: {NO_NUMBER}" in said(decision)

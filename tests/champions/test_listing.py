@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assets.champions.listing import PINNED_UNTIL, fleet_listing, with_rows_of, without_pins
+from assets.champions.listing import PINNED_UNTIL, fleet_listing, outcomes_of, with_outcomes, with_rows_of, without_pins
 from assets.evaluation.incumbent import listing_digest
 from assets.models.store import LISTING
 from resources.problems import InputError
@@ -117,3 +117,19 @@ def test_the_digest_does_not_depend_on_order_and_sees_every_cell() -> None:
     assert listing_digest(shuffled) == listing_digest(listing)
     assert listing_digest(listing.slice(1)) != listing_digest(listing)
     assert listing_digest(with_rows_of(listing, published("new"), ["a"], None, "v")) != listing_digest(listing)
+
+
+def test_a_listing_of_before_outcomes_were_kept_was_promoted_whole() -> None:
+    older = rows("old")
+    assert outcomes_of(older) == {"promoted": len(SEGMENTS)}
+    assert by_segment(with_outcomes(older), PINNED_UNTIL) == dict.fromkeys(SEGMENTS)
+    listing = fleet_listing(rows("new"), published("old"), kept("b"), TODAY)
+    assert outcomes_of(listing) == {"promoted": len(SEGMENTS) - 1, "kept": 1}
+    assert with_outcomes(listing) is listing
+
+
+def test_a_pinned_segment_is_not_listed_twice_if_the_gate_keeps_it_too() -> None:
+    incumbent = with_rows_of(published("old"), published("pinned"), ["c"], TODAY, "version 1")
+    made = fleet_listing(rows("new"), incumbent, kept("b", "c"), TODAY)
+    assert made["segment"].to_pylist() == SEGMENTS
+    assert by_segment(made, "outcome") == {"a": "promoted", "b": "kept", "c": "pinned", "d|é": "promoted"}
