@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import settings
 
 from resources.lake import Lake
 from resources.mlflow import EXPORTED
@@ -21,6 +22,10 @@ from resources.settings import Settings, read_settings
 from resources.spark import Spark
 from tests.buckets import Bucket, serving
 from tests.instances import create_database, of_database
+
+# a shared machine may stand still for a while: how long an example takes proves nothing
+settings.register_profile("fleet", deadline=None)
+settings.load_profile("fleet")
 
 
 @dataclass(frozen=True)

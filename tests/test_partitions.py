@@ -20,7 +20,7 @@ from tests.hostile import HOSTILE
 TEXTS = st.text() | st.text(alphabet="%|.-\n\t\0a2E5C7D ", max_size=12) | st.sampled_from(HOSTILE)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(TEXTS, min_size=1, max_size=4))
 def test_values_come_back_and_the_key_is_one_that_dagster_takes(values: list[str]) -> None:
     key = partition_key(values)
@@ -29,7 +29,7 @@ def test_values_come_back_and_the_key_is_one_that_dagster_takes(values: list[str
     assert not [part for part in INVALID_PARTITION_SUBSTRINGS if part in key]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(TEXTS, min_size=1, max_size=3), st.lists(TEXTS, min_size=1, max_size=3))
 def test_distinct_values_have_distinct_keys(first: list[str], second: list[str]) -> None:
     assert (partition_key(first) == partition_key(second)) == (first == second)

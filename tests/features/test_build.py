@@ -111,7 +111,7 @@ def reckoned(frame: pd.DataFrame, recipe: Recipe, times: pd.DatetimeIndex) -> pd
     return pd.concat(parts)
 
 
-@hypothesis_settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     frequency=st.sampled_from(["h", "D", "B", "W-FRI", "MS", "ME", "QS", "15min"]),
     gaps=st.sampled_from([0.0, 0.3, 0.7]),

@@ -166,7 +166,7 @@ def expected(row: dict[str, str | None]) -> str:
     return "label_after_end" if time > LAST and not math.isnan(label) else ""
 
 
-@hypothesis_settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(CELLS, min_size=1, max_size=40))
 def test_rows_read_are_valid_or_quarantined_always(spark: Spark, rows: list[dict[str, str | None]]) -> None:
     settings = Settings(name="t", source={"path": "x"}, segment=["shop", "area"], time="day", label="sold")
@@ -194,7 +194,7 @@ def test_bucket_counts() -> None:
     assert bucket_count(10, 600_000_000) == 1024
 
 
-@hypothesis_settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from(["1", "many", "", "inf"]), st.sampled_from(["2", "x"])), max_size=15))
 def test_where_no_time_comes_twice_looking_for_duplicates_changes_nothing(
     spark: Spark, make_fleet: MakeFleet, cells: list[tuple[str, str]]

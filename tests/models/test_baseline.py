@@ -15,7 +15,7 @@ LABEL = st.one_of(st.just(float("nan")), st.integers(-50, 50).map(float))
 HISTORY = st.dictionaries(st.integers(0, 40), LABEL, max_size=30)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(HISTORY, st.integers(1, 60), st.lists(st.tuples(st.integers(-5, 45), st.integers(1, 30)), max_size=12))
 def test_it_says_what_the_slow_one_says(history: dict[int, float], season: int, asked: list[tuple[int, int]]) -> None:
     periods = sorted(history)
@@ -25,7 +25,7 @@ def test_it_says_what_the_slow_one_says(history: dict[int, float], season: int, 
     np.testing.assert_allclose(found, slow_naive(periods, labels, targets, origins, season, -1.5), rtol=1e-12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(HISTORY, st.integers(1, 20), st.integers(0, 40), st.integers(1, 15))
 def test_labels_after_the_origin_change_nothing(history: dict[int, float], season: int, origin: int, h: int) -> None:
     periods = np.array(sorted(history), dtype=np.int64)

@@ -167,7 +167,7 @@ def test_who_stops_asking_leaves_no_child_behind() -> None:
     assert not multiprocessing.active_children()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     items=st.lists(st.integers(0, 30), unique=True, max_size=12),
     deadly=st.sets(st.integers(0, 30)),

@@ -230,7 +230,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(first=batches(), second=batches())
 def test_batches_leave_the_rows_of_the_stock_loop(
     tmp_path_factory: pytest.TempPathFactory,
