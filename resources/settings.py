@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from pydantic import AfterValidator, Field
 
 from resources.contract import Contract
+from resources.monitoring import Drift
 from resources.problems import InputError, Problem
 from resources.section import Names, Positive, Section, Share
 
@@ -32,8 +33,8 @@ Objective = Literal[
 # objective -> the metric that models are judged by where none is named, and all that mean something for it
 OF_NUMBERS = ("wape", "mae", "rmse", "rmspe")
 METRICS = {"binary": ("log_loss", "auc"), "quantile": ("pinball", *OF_NUMBERS)}
-# sections that say where a fleet is kept, by whom and how long: no result depends on them
-SHAPES_NOTHING = ("lake", "owner", "schedule", "mlflow", "retention")
+# sections that say where a fleet is kept, how it is watched, by whom and how long: no result depends on them
+SHAPES_NOTHING = ("lake", "owner", "schedule", "mlflow", "retention", "drift")
 _ONE_THREAD = "nothing: each model trains on one thread, so that results repeat"
 _OWNERS = {
     "model.objective": "objective objective_type app application loss",
@@ -257,6 +258,7 @@ class Settings(Section):
     promotion: Promotion = Promotion()
     forecasts: Forecasts = Forecasts()
     checks: Checks = Checks()
+    drift: Drift = Drift()
     schedule: Schedule = Schedule()
     mlflow: Mlflow = Mlflow()
     retention: Retention = Retention()

@@ -152,6 +152,7 @@ EXAMPLES = {
     "model.rounds": "write a whole number of trees such as 200",
     "evaluation": "write a mapping with holdout, metric, season, minimum_history, each in whole periods",
     "forecasts": "write {closed_after: 28}",
+    "drift": "write {rate: 0.05, effect: 0.3, window: 28, cooldown: 7, fleet_share: 0.3, worst: 5}",
     "schedule": "write a mapping with cron, timezone, enabled",
     "schedule.cron": "write '0 3 * * 1' for Mondays at three in the morning",
     "schedule.timezone": "write Asia/Tokyo, Europe/Berlin or UTC",
