@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from pydantic import AfterValidator, Field
 
 from resources.contract import Contract
-from resources.monitoring import Drift
+from resources.monitoring import Drift, Notify
 from resources.problems import InputError, Problem
 from resources.section import Names, Positive, Section, Share
 
@@ -34,7 +34,7 @@ Objective = Literal[
 OF_NUMBERS = ("wape", "mae", "rmse", "rmspe")
 METRICS = {"binary": ("log_loss", "auc"), "quantile": ("pinball", *OF_NUMBERS)}
 # sections that say where a fleet is kept, how it is watched, by whom and how long: no result depends on them
-SHAPES_NOTHING = ("lake", "owner", "schedule", "mlflow", "retention", "drift")
+SHAPES_NOTHING = ("lake", "owner", "schedule", "mlflow", "retention", "drift", "notify")
 _ONE_THREAD = "nothing: each model trains on one thread, so that results repeat"
 _OWNERS = {
     "model.objective": "objective objective_type app application loss",
@@ -259,6 +259,7 @@ class Settings(Section):
     forecasts: Forecasts = Forecasts()
     checks: Checks = Checks()
     drift: Drift = Drift()
+    notify: Notify = Notify()
     schedule: Schedule = Schedule()
     mlflow: Mlflow = Mlflow()
     retention: Retention = Retention()

@@ -17,6 +17,7 @@ from resources.lake import Lake, Staging
 
 MODELS, TRAINING, PRUNED = "models", "training", "pruned"
 BESIDE = "beside"  # in the record of a training that is not what fleet.yaml asks for: an incumbent's recipe, refitted
+SELECTION = "selection"  # in the record of a training: the set of segments (see `selection`) that it was of
 UNKNOWN = "unknown"  # what the records of older trainings do not say
 LISTING = LINE.append(pa.field(TRAINING, pa.string()))
 # what a worker must know of its bucket's segments to predict: who serves, and where the model lies

@@ -217,7 +217,8 @@ SHAPES_NOTHING = {
     "schedule": "{cron: '0 4 * * *'}",
     "mlflow": "{tracking_uri: 'http://there'}",
     "retention": "{keep: 2, pinned: [0, 3]}",
-    "drift": "{rate: 0.01, effect: 0.5, window: 14, cooldown: 3, fleet_share: 0.5, worst: 2}",
+    "drift": "{rate: 0.01, effect: 0.5, window: 14, cooldown: 3, fleet_share: 0.5, worst: 2, retrain: false}",
+    "notify": "{ui: 'http://there:3000', warnings: false, champion_age: 7, late: 5}",
 }
 
 

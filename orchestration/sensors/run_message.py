@@ -1,0 +1,141 @@
+"""What a finished run is to be told about: its errors, the checks that failed or warn, the segments that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
+    DagsterEvent,
+    DagsterEventType,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    MetadataValue,
+    TableMetadataValue,
+)
+
+from assets.models.asset import SEGMENT_MODELS
+from resources.notifier import Message, without_passwords
+from resources.settings import Settings
+
+FLEET_TAG = "fleet"
+MOST_LINES, MOST_NAMED, LONGEST_LINE = 30, 10, 400
+# metadata that is for eyes
+NOT_TOLD = ("dagster/column_schema", "dagster/uri")
+
+
+def is_of_fleet(run: DagsterRun, name: str) -> bool:
+    """Whether a run is this fleet's: by its tag or, where somebody materialized assets in the UI, by its assets."""
+    if FLEET_TAG in run.tags:
+        return run.tags[FLEET_TAG] == name
+    selected = run.asset_selection or ()
+    return bool(selected) and all(key.path[0] == name for key in selected)
+
+
+def run_link(settings: Settings, run_id: str) -> str:
+    """The page of a run in Dagster's UI."""
+    return f"{settings.notify.ui.rstrip('/')}/runs/{run_id}"
+
+
+def message_of(instance: DagsterInstance, run: DagsterRun, settings: Settings) -> Message | None:
+    """The one message about a finished run; None where there is nothing that its owner need know."""
+    failed = run.status == DagsterRunStatus.FAILURE
+    checks = _evaluations(instance, run.run_id)
+    errors = [check for check in checks if not check.passed and check.severity == AssetCheckSeverity.ERROR]
+    warnings = [check for check in checks if not check.passed and check.severity == AssetCheckSeverity.WARN]
+    tolerated = [check for check in checks if check.passed and _failed_segments(check)]
+    minor = [*_checks_said("WARN", warnings), *_checks_said("tolerated", tolerated)] if settings.notify.warnings else []
+    lines = [*(_failures_said(instance, run) if failed else []), *_checks_said("ERROR", errors), *minor]
+    if not lines:
+        return None
+    title = f"{settings.name}: {_title(run, failed, errors, warnings, tolerated)}"
+    shown = [without_passwords(_cut(line)) for line in lines[:MOST_LINES]]
+    shown += [f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
+    return Message(title, "\n".join([*shown, run_link(settings, run.run_id)]), is_error=failed or bool(errors))
+
+
+def _title(
+    run: DagsterRun,
+    failed: bool,
+    errors: list[AssetCheckEvaluation],
+    warnings: list[AssetCheckEvaluation],
+    tolerated: list[AssetCheckEvaluation],
+) -> str:
+    if failed:
+        return f"{run.job_name} failed"
+    said = [f"{_count(len(errors), 'check')} failed"] if errors else []
+    said += [f"{_count(len(warnings), 'check')} warned"] if warnings else []
+    return f"{run.job_name}: {', '.join(said) or 'some segments failed'}"
+
+
+def _evaluations(instance: DagsterInstance, run_id: str) -> list[AssetCheckEvaluation]:
+    """The last evaluation of each check in a run."""
+    events = _events(instance, run_id, DagsterEventType.ASSET_CHECK_EVALUATION)
+    found = {event.asset_check_evaluation_data.asset_check_key: event.asset_check_evaluation_data for event in events}
+    return list(found.values())
+
+
+def _failures_said(instance: DagsterInstance, run: DagsterRun) -> list[str]:
+    lines = []
+    for event in _events(instance, run.run_id, DagsterEventType.STEP_FAILURE):
+        data, step = event.step_failure_data, (event.step_key or "").rpartition("__")[2]
+        explained = data.user_failure_data.description if data.user_failure_data else None
+        if explained:
+            lines += [f"{step} failed: {line}" for line in explained.splitlines()]
+            continue
+        error = data.error.cause if data.error and data.error.cause else data.error
+        lines.append(f"{step} failed: {error.message.strip() if error else 'no reason given'}")
+    if not lines:
+        ends = _events(instance, run.run_id, DagsterEventType.RUN_FAILURE)
+        lines = [event.message or "" for event in ends] or ["it failed without saying why"]
+    return lines
+
+
+def _checks_said(how: str, checks: list[AssetCheckEvaluation]) -> list[str]:
+    return [
+        f"{how} {check.asset_key.path[-1]}.{check.check_name}: {_metadata_said(check.metadata)}" for check in checks
+    ]
+
+
+def _metadata_said(metadata: Mapping[str, MetadataValue[Any]]) -> str:
+    said = {name: _plain(value) for name, value in metadata.items() if name not in NOT_TOLD}
+    return "; ".join(f"{name} {value}" for name, value in said.items() if value) or "failed"
+
+
+def _plain(value: MetadataValue[Any]) -> str:
+    if isinstance(value, TableMetadataValue):
+        rows: list[Any] = [dict(record.data) for record in value.records]
+    else:
+        rows = value.value if isinstance(value.value, list) else [value.value]
+    texts = [", ".join(map(_number, row.values())) if isinstance(row, dict) else _number(row) for row in rows]
+    more = f" and {len(texts) - MOST_NAMED} more" if len(texts) > MOST_NAMED else ""
+    text = "; ".join(texts[:MOST_NAMED]) + more
+    return "" if text.startswith("![") else text  # a plot
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _failed_segments(check: AssetCheckEvaluation) -> int:
+    """How many segments failed in a training, tolerated or not."""
+    if (check.asset_key.path[-1], check.check_name) != (SEGMENT_MODELS, "few_failures"):
+        return 0
+    failed = check.metadata.get("failed")
+    return int(failed.value) if failed and isinstance(failed.value, int) else 0
+
+
+def _events(instance: DagsterInstance, run_id: str, kind: DagsterEventType) -> Iterator[DagsterEvent]:
+    for record in instance.get_records_for_run(run_id, of_type=kind).records:
+        yield record.event_log_entry.get_dagster_event()
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
