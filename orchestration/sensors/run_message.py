@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from typing import Any
 
 from dagster import (
@@ -22,7 +23,7 @@ from resources.notifier import Message, without_passwords
 from resources.settings import Settings
 
 FLEET_TAG = "fleet"
-MOST_LINES, MOST_NAMED, LONGEST_LINE = 30, 10, 400
+MOST_NAMED, LONGEST_LINE, LONGEST_LIST = 10, 400, 2_500
 # metadata that is for eyes
 NOT_TOLD = ("dagster/column_schema", "dagster/uri")
 
@@ -52,9 +53,8 @@ def message_of(instance: DagsterInstance, run: DagsterRun, settings: Settings) -
     if not lines:
         return None
     title = f"{settings.name}: {_title(run, failed, errors, warnings, tolerated)}"
-    shown = [without_passwords(_cut(line)) for line in lines[:MOST_LINES]]
-    shown += [f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
-    return Message(title, "\n".join([*shown, run_link(settings, run.run_id)]), is_error=failed or bool(errors))
+    body = [*_fitting([without_passwords(_cut(line)) for line in lines]), run_link(settings, run.run_id)]
+    return Message(title, "\n".join(body), is_error=failed or bool(errors))
 
 
 def _title(
@@ -110,10 +110,15 @@ def _plain(value: MetadataValue[Any]) -> str:
         rows: list[Any] = [dict(record.data) for record in value.records]
     else:
         rows = value.value if isinstance(value.value, list) else [value.value]
-    texts = [", ".join(map(_number, row.values())) if isinstance(row, dict) else _number(row) for row in rows]
+    texts = [_row(row) if isinstance(row, dict) else _number(row) for row in rows]
     more = f" and {len(texts) - MOST_NAMED} more" if len(texts) > MOST_NAMED else ""
     text = "; ".join(texts[:MOST_NAMED]) + more
     return "" if text.startswith("![") else text  # a plot
+
+
+def _row(row: dict[str, Any]) -> str:
+    """The values of a row, its segment first: Dagster keeps keys by the alphabet."""
+    return ", ".join(_number(row[name]) for name in sorted(row, key=lambda name: name != "segment"))
 
 
 def _number(value: Any) -> str:
@@ -135,6 +140,13 @@ def _events(instance: DagsterInstance, run_id: str, kind: DagsterEventType) -> I
 
 def _cut(line: str) -> str:
     return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..."
+
+
+def _fitting(lines: list[str]) -> list[str]:
+    """As many lines as a message holds, and how many more there are."""
+    sizes = accumulate(len(line) + 1 for line in lines)
+    taken = sum(size <= LONGEST_LIST for size in sizes)
+    return lines[:taken] + ([f"and {len(lines) - taken} more"] if taken < len(lines) else [])
 
 
 def _count(number: int, noun: str) -> str:
