@@ -8,6 +8,8 @@ from dagster import BetaWarning, Definitions, PreviewWarning, colored_console_lo
 
 from assets.champions.asset import champions_asset
 from assets.champions.checks import champions_checks
+from assets.drift.asset import drift_asset
+from assets.drift.checks import drift_checks
 from assets.evaluation.asset import evaluation_asset
 from assets.evaluation.checks import evaluation_checks
 from assets.evaluation.live_asset import live_errors_asset
@@ -40,14 +42,15 @@ from resources.spark import Spark
 
 ASSETS = (raw_asset, features_asset, models_asset, evaluation_asset, champions_asset)
 CHECKS = (raw_checks, features_checks, quarantine_checks, models_checks, evaluation_checks, champions_checks)
-OF_TIME, CHECKS_OF_TIME = (live_errors_asset, forecasts_asset), (live_errors_checks, forecasts_checks)
+OF_TIME = (live_errors_asset, drift_asset, forecasts_asset)
+CHECKS_OF_TIME = (live_errors_checks, drift_checks, forecasts_checks)
 BY_HAND = (requarantine_job, approve_job, rollback_job)
 
 
 def fleet_definitions(settings: Settings) -> Definitions:
     """Assets, checks, jobs, schedule, sensors and resources of one fleet."""
     weekly_cycle, ingest, retrain = weekly_cycle_job(settings), ingest_job(settings), retrain_drifted_job(settings)
-    # without time there is no future: rows are scored as they are brought
+    # without time there is no future, and nothing that came since: rows are scored as they are brought
     assets, checks = ((*ASSETS, *OF_TIME), (*CHECKS, *CHECKS_OF_TIME)) if settings.time else (ASSETS, CHECKS)
     return Definitions(
         assets=[build(settings) for build in assets],

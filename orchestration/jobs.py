@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dagster import AssetCheckKey, AssetKey, AssetSelection, HookDefinition, define_asset_job, in_process_executor
 
 from assets.champions.asset import Action
+from assets.drift.verdict import DRIFT
 from assets.evaluation.incumbent import CHAMPIONS
 from assets.evaluation.judge import EVALUATION
 from assets.evaluation.live_errors import LIVE_ERRORS
@@ -41,9 +42,10 @@ def weekly_cycle_job(settings: Settings) -> UnresolvedAssetJobDefinition:
 
 
 def ingest_job(settings: Settings) -> UnresolvedAssetJobDefinition:
-    """What arrived, as a snapshot, and its features and quarantine; nothing is trained."""
-    description = "Reads what is new in the source and builds features and quarantine of it, with their checks."
-    return _of_assets(settings, INGEST, [RAW, FEATURES, QUARANTINE], description)
+    """What arrived, as a snapshot, its features and quarantine, and whether it drifted; nothing is trained."""
+    description = "Reads what is new in the source, builds features and quarantine of it, and looks at drift."
+    of_time = [LIVE_ERRORS, DRIFT] if settings.time else []
+    return _of_assets(settings, INGEST, [RAW, FEATURES, QUARANTINE, *of_time], description)
 
 
 def retrain_drifted_job(settings: Settings) -> UnresolvedAssetJobDefinition:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,12 +11,13 @@ import pyarrow.compute as pc
 from assets.drift.verdict import DriftVerdict
 from assets.features.publish import SEGMENTS, current_features
 from assets.models.selection import keep_selection
-from assets.models.store import BESIDE, SELECTION, Training, listing_of, trainings
+from assets.models.store import SELECTION, Training, listing_of, trainings
 from assets.raw.parse import KEY
 from resources.lake import Lake
 from resources.monitoring import Drift
 
 EVIDENCE, ASKED_AT = "evidence", "asked_at"
+NOT_YET, EVER = 1 << 61, 1 << 62
 
 
 @dataclass(frozen=True)
@@ -32,23 +32,24 @@ class Due:
 def due_segments(lake: Lake, verdict: DriftVerdict, rules: Drift, now: datetime, *, again: bool = False) -> Due:
     """What a verdict asks for at a time (UTC), by the trainings that the lake remembers.
 
-    Nothing is due that was trained on the rows that drifted, nor what was retrained for other evidence less than
-    `rules.cooldown` days ago. Of more than `rules.fleet_share` of the segments the whole fleet is due. What was trained
-    for this very evidence counts for nothing where it is asked `again`, because that run died.
+    An alarm is over for whoever was trained on the rows that it is about, promoted or not: it is the same evidence. Nor
+    is due what was retrained for drift less than `rules.cooldown` days ago. Of more than `rules.fleet_share` of the
+    segments the whole fleet is due. What was trained for just this verdict counts for nothing where it is asked
+    `again`, because that run died.
     """
-    known = [t for t in trainings(lake).values() if not (again and _evidence(t) == verdict.digest)]
-    judged_on = verdict.table.record(verdict.version)["features_version"]
-    since = [t for t in known if t.record["features_version"] >= judged_on and not t.record.get(BESIDE)]
-    if any(training.covers_all for training in since):
-        return _none("the fleet was trained on these rows")
-    cooling = [t for t in known if _is_cooling(t, verdict, now - timedelta(days=rules.cooldown))]
-    if any(training.covers_all for training in cooling):
-        return _none(f"the fleet was retrained for drift less than {rules.cooldown:g} days ago")
-    drifted = verdict.drifted()
-    left = _without(_still_there(lake, drifted), _segments_of(lake, [*since, *cooling]))
+    alarmed, judged_on = _alarms(verdict), verdict.table.record(verdict.version)["features_version"]
+    if not len(alarmed):
+        return _none("no segment is alarmed")
+    cools = now - timedelta(days=rules.cooldown)
+    for training in trainings(lake).values():
+        if again and _evidence(training) == verdict.digest:
+            continue
+        lately = training.record["features_version"] >= judged_on or _is_cooling(training, verdict, cools)
+        alarmed = _without_known(lake, alarmed, training, EVER if lately else training.record["trained_through"])
+    left = _still_there(lake, alarmed)
     if not len(left):
-        return _none("no segment is alarmed" if not len(drifted) else _just_trained(rules))
-    return Due(left, whole_fleet=verdict.share > rules.fleet_share)
+        return _none(f"those alarmed were trained on these rows, or for drift less than {rules.cooldown:g} days ago")
+    return Due(left["segment"].combine_chunks(), whole_fleet=verdict.share > rules.fleet_share)
 
 
 def keep_due(lake: Lake, verdict: DriftVerdict, due: Due, now: datetime) -> int:
@@ -59,10 +60,6 @@ def keep_due(lake: Lake, verdict: DriftVerdict, due: Due, now: datetime) -> int:
 
 def _none(why: str) -> Due:
     return Due(pa.array([], pa.string()), why_not=why)
-
-
-def _just_trained(rules: Drift) -> str:
-    return f"those alarmed were trained on these rows, or retrained for drift less than {rules.cooldown:g} days ago"
 
 
 def _evidence(training: Training) -> str | None:
@@ -76,17 +73,28 @@ def _is_cooling(training: Training, verdict: DriftVerdict, after: datetime) -> b
     return datetime.fromisoformat(training.record[SELECTION][ASKED_AT]) > after
 
 
-def _segments_of(lake: Lake, some: Iterable[Training]) -> pa.Array:
-    """Segments of trainings that are not of all; one listing in memory at a time."""
-    parts = {t.id: listing_of(lake, t)["segment"].combine_chunks() for t in some if not t.covers_all}
-    return pa.concat_arrays(list(parts.values())) if parts else pa.array([], pa.string())
+def _alarms(verdict: DriftVerdict) -> pa.Table:
+    """A row (segment, since) for each alarm, sorted; `since` is the last period of the rows that it is about.
+
+    Live errors alarm at any time, so that only a training on the rows that were judged knows what they say.
+    """
+    rows = verdict.table.arrow(["segment", "alarmed", "since", "why"], version=verdict.version)
+    alarmed = rows.filter(rows["alarmed"]).sort_by("segment")
+    since = pc.if_else(pc.equal(alarmed["why"], "error"), NOT_YET, alarmed["since"])
+    return pa.table({"segment": alarmed["segment"], "since": since})
 
 
-def _still_there(lake: Lake, segments: pa.Array) -> pa.Array:
+def _without_known(lake: Lake, alarmed: pa.Table, training: Training, through: int) -> pa.Table:
+    """The alarms that are not about periods up to `through` of the training's segments."""
+    seen = pc.less_equal(alarmed["since"], through)
+    if not pc.any(seen).as_py():
+        return alarmed
+    if not training.covers_all:
+        seen = pc.and_(seen, pc.is_in(alarmed["segment"], listing_of(lake, training)["segment"].combine_chunks()))
+    return alarmed.filter(pc.invert(seen))
+
+
+def _still_there(lake: Lake, alarmed: pa.Table) -> pa.Table:
     version = current_features(lake).record["segments_version"]
     known = lake.table(SEGMENTS).arrow(columns=[KEY], version=version)[KEY].combine_chunks()
-    return segments.filter(pc.is_in(segments, known))
-
-
-def _without(segments: pa.Array, others: pa.Array) -> pa.Array:
-    return segments.filter(pc.invert(pc.is_in(segments, others)))
+    return alarmed.filter(pc.is_in(alarmed["segment"], known))

@@ -108,8 +108,15 @@ def write_lines(staging: Staging, identity: str, lines: pa.Table) -> None:
 @contextmanager
 def shared_listing(lake: Lake, listing: pa.Table) -> Iterator[str]:
     """A file with the `PLACES` of a listing, by bucket, for workers to read; gone when the `with` block ends."""
+    with shared_rows(lake, as_listing(listing).select(PLACES)) as uri:
+        yield uri
+
+
+@contextmanager
+def shared_rows(lake: Lake, rows: pa.Table) -> Iterator[str]:
+    """A file of rows a segment, by `bucket`, for workers to read; gone when the `with` block ends."""
     uri = lake.path(f"shared/{uuid.uuid4().hex}.parquet")
-    rows = as_listing(listing).select(PLACES).sort_by([("bucket", "ascending"), ("segment", "ascending")])
+    rows = rows.sort_by([("bucket", "ascending"), ("segment", "ascending")])
     try:
         write_parquet(rows, uri, row_group_size=ROWS_A_GROUP)
         yield uri

@@ -25,7 +25,7 @@ from orchestration.jobs import INGEST, RETRAIN_DRIFTED, WEEKLY_CYCLE
 from orchestration.sensors.intervals import SECONDS_BETWEEN_LOOKS
 from orchestration.sensors.landing import ATTEMPTS
 from orchestration.sensors.outbox import Cursor, tell
-from orchestration.sensors.run_message import FLEET_TAG, MOST_NAMED
+from orchestration.sensors.run_message import FLEET_TAG, MOST_NAMED, run_link
 from resources.lake import Lake
 from resources.notifier import Message, Notifier
 from resources.settings import Settings
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 EVIDENCE_TAG, DRIFTED_TAG = "fleet/drift", "fleet/drifted"
+WHOLE = "all; drifted "
 # while one of these runs, what drifted and what was trained on it is about to change
 BUSY = (WEEKLY_CYCLE, INGEST, RETRAIN_DRIFTED)
 
@@ -58,17 +59,17 @@ def drift_sensor(
         cursor, verdict = Cursor.read(context.cursor), latest_drift(lake)
         if verdict is None:
             return tell(context, notifier, cursor, [], "drift was not looked at yet, or nothing could be judged")
-        runs = runs_for(context.instance, settings.name, verdict)
+        runs, now = runs_for(context.instance, settings.name, verdict), datetime.now(UTC)
+        new = runs and cursor.place.get("told") != verdict.digest
+        cursor.place = {"told": verdict.digest} if new else cursor.place
+        messages = [_message(settings, verdict, runs[-1])] if new else []
         if why := why_not_now(context.instance, settings.name, runs):
-            return tell(context, notifier, cursor, [], why)
-        now = datetime.now(UTC)
+            return tell(context, notifier, cursor, messages, why)
         due = due_segments(lake, verdict, settings.drift, now, again=bool(runs))
+        said = tell(context, notifier, cursor, messages, due.why_not or "")
         if due.why_not:
-            return tell(context, notifier, cursor, [], due.why_not)
-        request = _again(runs) if runs else _request(settings.name, verdict, due, keep_due(lake, verdict, due, now))
-        alarming = due.whole_fleet and not runs
-        tell(context, notifier, cursor, [_alarm(settings, verdict, due)] if alarming else [], "")
-        return request
+            return said
+        return _again(runs) if runs else _request(settings.name, verdict, due, keep_due(lake, verdict, due, now))
 
     return drift
 
@@ -91,11 +92,15 @@ def why_not_now(instance: DagsterInstance, name: str, runs: list[DagsterRun]) ->
 
 
 def _request(name: str, verdict: DriftVerdict, due: Due, number: int) -> RunRequest:
-    whole = "all; drifted " if due.whole_fleet else ""
+    said = f"{WHOLE}{_named(due)}" if due.whole_fleet else _named(due)
     return RunRequest(
         run_key=f"{name}-{verdict.digest}-0",
         run_config={"ops": {f"{name}__{SEGMENT_MODELS}": {"config": {"selection": number}}}},
-        tags={FLEET_TAG: name, EVIDENCE_TAG: verdict.digest, DRIFTED_TAG: f"{whole}{_named(due)}"},
+        tags={
+            FLEET_TAG: name,
+            EVIDENCE_TAG: verdict.digest,
+            DRIFTED_TAG: said,
+        },
     )
 
 
@@ -112,11 +117,11 @@ def _named(due: Due) -> str:
     return f"{len(due.segments):,}: {named}" + (f" and {more:,} more" if more > 0 else "")
 
 
-def _alarm(settings: Settings, verdict: DriftVerdict, due: Due) -> Message:
-    share, limit = f"{verdict.share:.0%}", f"{settings.drift.fleet_share:.0%} (drift.fleet_share)"
-    body = (
-        f"{share} of {verdict.judged:,} segments drifted by {verdict.through}, more than {limit}; {_named(due)}\n"
-        "All segments are retrained. Look at the source first: a unit, a join, a day that is missing?\n"
-        f"{settings.notify.ui.rstrip('/')}/runs"
-    )
-    return Message(f"{settings.name}: {share} of the segments drifted", body)
+def _message(settings: Settings, verdict: DriftVerdict, run: DagsterRun) -> Message:
+    drifted, said = round(verdict.share * verdict.judged), run.tags[DRIFTED_TAG]
+    is_alarm, lines = said.startswith(WHOLE), [f"retrained, judged, and promoted if not worse: {said}"]
+    if is_alarm:
+        limit = f"{settings.drift.fleet_share:.0%} (drift.fleet_share)"
+        lines.append(f"More than {limit} drifted. Look at the source first: a unit, a join, a day that is missing?")
+    body = "\n".join([*lines, run_link(settings, run.run_id)])
+    return Message(f"{settings.name}: {drifted:,} of {verdict.judged:,} segments drifted", body, is_error=is_alarm)

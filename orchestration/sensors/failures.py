@@ -1,5 +1,6 @@
 """The sensor that tells of runs that failed, and of checks that failed in runs that went on: one message a run."""
 
+import time
 from typing import Any
 
 from dagster import (
@@ -46,7 +47,8 @@ def failures_sensor(settings: Settings, status: DefaultSensorStatus) -> SensorDe
             cursor.place = _newest(context.instance)
             return tell(context, notifier, cursor, [], "from now on runs that end are looked at")
         ended = [run for run in _ended(context.instance, cursor) if is_of_fleet(run, settings.name)]
-        found = [message_of(context.instance, run, settings) for run in ended]
+        standing, now = cursor.place.setdefault("standing", {}), time.time()
+        found = [message_of(context.instance, run, settings, standing, now) for run in ended]
         return tell(context, notifier, cursor, [message for message in found if message], "nothing failed")
 
     return failures

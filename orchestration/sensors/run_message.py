@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from itertools import accumulate
 from typing import Any
 
@@ -24,6 +24,7 @@ from resources.settings import Settings
 
 FLEET_TAG = "fleet"
 MOST_NAMED, LONGEST_LINE, LONGEST_LIST = 10, 400, 2_500
+REPEATED_AFTER = 7 * 86_400.0
 # metadata that is for eyes
 NOT_TOLD = ("dagster/column_schema", "dagster/uri")
 
@@ -41,34 +42,55 @@ def run_link(settings: Settings, run_id: str) -> str:
     return f"{settings.notify.ui.rstrip('/')}/runs/{run_id}"
 
 
-def message_of(instance: DagsterInstance, run: DagsterRun, settings: Settings) -> Message | None:
-    """The one message about a finished run; None where there is nothing that its owner need know."""
-    failed = run.status == DagsterRunStatus.FAILURE
-    checks = _evaluations(instance, run.run_id)
+def message_of(
+    instance: DagsterInstance, run: DagsterRun, settings: Settings, standing: dict[str, float], now: float
+) -> Message | None:
+    """The one message about a finished run; None where there is nothing that its owner need know.
+
+    `standing` has when each check that warned the last time was told of, and is brought up to date.
+    """
+    failed, checks = run.status == DagsterRunStatus.FAILURE, _evaluations(instance, run.run_id)
     errors = [check for check in checks if not check.passed and check.severity == AssetCheckSeverity.ERROR]
-    warnings = [check for check in checks if not check.passed and check.severity == AssetCheckSeverity.WARN]
-    tolerated = [check for check in checks if check.passed and _failed_segments(check)]
-    minor = [*_checks_said("WARN", warnings), *_checks_said("tolerated", tolerated)] if settings.notify.warnings else []
-    lines = [*(_failures_said(instance, run) if failed else []), *_checks_said("ERROR", errors), *minor]
+    minor = [check for check in checks if _warns(check) or _failed_segments(check)]
+    told = newly_standing(set(map(_name, checks)), set(map(_name, minor)), standing, now)
+    minor = [check for check in minor if _name(check) in told and settings.notify.warnings]
+    warnings, tolerated = [each for each in minor if _warns(each)], [each for each in minor if not _warns(each)]
+    lines = _failures_said(instance, run) if failed else []
+    for how, some in (("ERROR", errors), ("WARN", warnings), ("tolerated", tolerated)):
+        lines += [f"{how} {_name(check)}: {_metadata_said(check.metadata)}" for check in some]
     if not lines:
         return None
-    title = f"{settings.name}: {_title(run, failed, errors, warnings, tolerated)}"
     body = [*_fitting([without_passwords(_cut(line)) for line in lines]), run_link(settings, run.run_id)]
+    title = f"{settings.name}: {_title(run, failed, len(errors), len(warnings))}"
     return Message(title, "\n".join(body), is_error=failed or bool(errors))
 
 
-def _title(
-    run: DagsterRun,
-    failed: bool,
-    errors: list[AssetCheckEvaluation],
-    warnings: list[AssetCheckEvaluation],
-    tolerated: list[AssetCheckEvaluation],
-) -> str:
+def newly_standing(evaluated: Set[str], warning: Set[str], standing: dict[str, float], now: float) -> set[str]:
+    """Checks whose warning is news: it begins, or stands and was not told for a week. `standing` is brought up to date.
+
+    Who is warned of the same thing in every run reads none of it.
+    """
+    for name in evaluated - warning:
+        standing.pop(name, None)
+    new = {name for name in warning if now - standing.get(name, -REPEATED_AFTER) >= REPEATED_AFTER}
+    standing |= dict.fromkeys(new, now)
+    return new
+
+
+def _title(run: DagsterRun, failed: bool, errors: int, warnings: int) -> str:
     if failed:
         return f"{run.job_name} failed"
-    said = [f"{_count(len(errors), 'check')} failed"] if errors else []
-    said += [f"{_count(len(warnings), 'check')} warned"] if warnings else []
+    said = [f"{_count(errors, 'check')} failed"] if errors else []
+    said += [f"{_count(warnings, 'check')} warned"] if warnings else []
     return f"{run.job_name}: {', '.join(said) or 'some segments failed'}"
+
+
+def _name(check: AssetCheckEvaluation) -> str:
+    return f"{check.asset_key.path[-1]}.{check.check_name}"
+
+
+def _warns(check: AssetCheckEvaluation) -> bool:
+    return not check.passed and check.severity == AssetCheckSeverity.WARN
 
 
 def _evaluations(instance: DagsterInstance, run_id: str) -> list[AssetCheckEvaluation]:
@@ -92,12 +114,6 @@ def _failures_said(instance: DagsterInstance, run: DagsterRun) -> list[str]:
         ends = _events(instance, run.run_id, DagsterEventType.RUN_FAILURE)
         lines = [event.message or "" for event in ends] or ["it failed without saying why"]
     return lines
-
-
-def _checks_said(how: str, checks: list[AssetCheckEvaluation]) -> list[str]:
-    return [
-        f"{how} {check.asset_key.path[-1]}.{check.check_name}: {_metadata_said(check.metadata)}" for check in checks
-    ]
 
 
 def _metadata_said(metadata: Mapping[str, MetadataValue[Any]]) -> str:
@@ -126,8 +142,8 @@ def _number(value: Any) -> str:
 
 
 def _failed_segments(check: AssetCheckEvaluation) -> int:
-    """How many segments failed in a training, tolerated or not."""
-    if (check.asset_key.path[-1], check.check_name) != (SEGMENT_MODELS, "few_failures"):
+    """How many segments failed in a training though so few are tolerated."""
+    if not check.passed or (check.asset_key.path[-1], check.check_name) != (SEGMENT_MODELS, "few_failures"):
         return 0
     failed = check.metadata.get("failed")
     return int(failed.value) if failed and isinstance(failed.value, int) else 0

@@ -77,12 +77,33 @@ def test_what_drifted_is_due_and_nothing_else(later: Trained) -> None:
 def test_nothing_is_due_that_was_trained_on_these_rows(own: Trained) -> None:
     verdict = commit_verdict(own.home.lake, ["shop 1"])
     found = due_segments(own.home.lake, verdict, RULES, NOW)
-    assert (found.segments.to_pylist(), found.why_not) == ([], "the fleet was trained on these rows")
+    assert found.segments.to_pylist() == []
+    assert found.why_not == "those alarmed were trained on these rows, or for drift less than 7 days ago"
 
 
 def test_a_segment_that_somebody_trained_meanwhile_is_not_due(later: Trained) -> None:
     train(later.home, ["shop 1"])
     assert due_of(later, ["shop 0", "shop 1"]) == ["shop 0"]
+
+
+def test_an_alarm_that_still_stands_is_not_due_for_whoever_was_trained_on_its_rows(later: Trained) -> None:
+    """The gate kept the model that drifted: new rows alone are no new evidence."""
+    since = later.features.profile.last_period
+    train(later.home)
+    newer = _with_more_rows(later, 68)
+    assert [due_since(newer, since), due_since(newer, since + 1)] == [[], ["shop 1"]]
+
+
+def due_since(made: Trained, since: int, why: str = "data") -> list[str]:
+    verdict = commit_verdict(made.home.lake, ["shop 1"], since=since, why=why)
+    return due_segments(made.home.lake, verdict, RULES, NOW).segments.to_pylist()
+
+
+def test_an_alarm_by_errors_is_over_for_whoever_was_trained_since_it_was_judged(later: Trained) -> None:
+    first = later.features.profile.last_period - 50
+    assert due_since(later, first, "error") == ["shop 1"]
+    train(later.home, ["shop 1"])
+    assert due_since(later, first, "error") == []
 
 
 def test_a_segment_that_is_gone_is_not_asked_for(later: Trained) -> None:
@@ -161,11 +182,11 @@ def request_of(sensor: Looking) -> RunRequest:
     return found
 
 
-def ran(sensor: Looking, request: RunRequest, status: DagsterRunStatus) -> None:
+def ran(sensor: Looking, request: RunRequest, status: DagsterRunStatus) -> str:
     config = dict(request.run_config)
-    create_run_for_test(
+    return create_run_for_test(
         sensor.instance, job_name="retrain_drifted", tags=request.tags, run_config=config, status=status
-    )
+    ).run_id
 
 
 def segments_of(sensor: Looking, request: RunRequest) -> list[str] | None:
@@ -184,6 +205,7 @@ def test_it_asks_once_for_the_same_evidence(sensor: Looking, later: Trained) -> 
     for status in (DagsterRunStatus.STARTED, DagsterRunStatus.SUCCESS):
         ran(sensor, request, status)
         sensor.cursor = None  # it is not the cursor that remembers
+        sensor.said()
         assert sensor.said() == "a run was asked for by this evidence"
     commit_verdict(later.home.lake, ["shop 1"], "second")
     assert segments_of(sensor, request_of(sensor)) == ["shop 1"]
@@ -231,12 +253,31 @@ def test_where_too_many_drift_all_are_retrained_and_somebody_is_told_once(
     commit_verdict(later.home.lake, [*GOOD, CLOSED], "first")
     request = request_of(sensor)
     assert segments_of(sensor, request) is None
-    ran(sensor, request, DagsterRunStatus.FAILURE)
+    run_id = ran(sensor, request, DagsterRunStatus.FAILURE)
     ran(sensor, request_of(sensor), DagsterRunStatus.SUCCESS)
     sensor.said()
     [message] = inbox.messages
-    assert message["title"] == "tiny: 100% of the segments drifted"
-    assert "more than 50% (drift.fleet_share); 4: closed, shop 0, shop 1, shop 2" in message["message"]
+    assert (message["title"], message["type"]) == ("tiny: 4 of 4 segments drifted", "failure")
+    first, second, link = message["message"].splitlines()
+    assert first.endswith("promoted if not worse: all; drifted 4: closed, shop 0, shop 1, shop 2")
+    assert second.startswith("More than 50% (drift.fleet_share) drifted")
+    assert link == f"http://127.0.0.1:3000/runs/{run_id}"
+
+
+def test_what_drifted_is_told_with_a_link_to_the_run_that_retrains_it(
+    sensor: Looking, later: Trained, inbox: Inbox
+) -> None:
+    commit_verdict(later.home.lake, ["shop 1"], "first")
+    run_id = ran(sensor, request_of(sensor), DagsterRunStatus.STARTED)
+    assert inbox.messages == []
+    sensor.said()
+    sensor.said()
+    [message] = inbox.messages
+    assert (message["title"], message["type"]) == ("tiny: 1 of 4 segments drifted", "warning")
+    assert message["message"].splitlines() == [
+        "retrained, judged, and promoted if not worse: 1: shop 1",
+        f"http://127.0.0.1:3000/runs/{run_id}",
+    ]
 
 
 def test_an_alarm_that_nobody_took_is_sent_when_somebody_answers(
@@ -247,4 +288,4 @@ def test_an_alarm_that_nobody_took_is_sent_when_somebody_answers(
     commit_verdict(later.home.lake, [*GOOD, CLOSED], "first")
     ran(sensor, request_of(sensor), DagsterRunStatus.STARTED)
     inbox.status = 200
-    assert sensor.said() == "told: tiny: 100% of the segments drifted"
+    assert sensor.said() == "told: tiny: 4 of 4 segments drifted"

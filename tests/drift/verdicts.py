@@ -12,15 +12,19 @@ from assets.raw.parse import KEY
 from resources.files import write_parquet
 from resources.lake import Lake
 
-SCHEMA = pa.schema([("segment", pa.string()), ("alarmed", pa.bool_())])
+SCHEMA = pa.schema([("segment", pa.string()), ("alarmed", pa.bool_()), ("since", pa.int64()), ("why", pa.string())])
 
 
-def commit_verdict(lake: Lake, alarmed: Sequence[str], digest: str | None = None) -> DriftVerdict:
-    """A verdict that some segments drifted, on the features that there are."""
+def commit_verdict(
+    lake: Lake, alarmed: Sequence[str], digest: str | None = None, since: int | None = None, why: str = "data"
+) -> DriftVerdict:
+    """A verdict that some segments drifted, on the features that there are, by default in their last period."""
     features = current_features(lake)
     known = lake.table(SEGMENTS).arrow([KEY], version=features.record["segments_version"])[KEY].to_pylist()
     every = sorted({*known, *alarmed})
-    rows = pa.table([every, [key in alarmed for key in every]], schema=SCHEMA)
+    by = features.profile.last_period if since is None else since
+    flags = [key in alarmed for key in every]
+    rows = pa.table([every, flags, [by] * len(every), [why] * len(every)], schema=SCHEMA)
     record = {
         "digest": digest or "-".join(sorted(alarmed)),
         "new": len(alarmed),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -132,6 +133,20 @@ def test_warnings_are_kept_back_where_fleet_yaml_says_so(failures: Looking, inbo
     [message] = inbox.messages
     link = f"https://fleet.example.com/runs/{run.run_id}"
     assert message["message"].splitlines() == ["ERROR segment_models.many: failed", link]
+
+
+def test_a_warning_that_stands_is_told_when_it_begins_and_once_a_week(
+    failures: Looking, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, told = time.time(), []
+    outcomes = [(0, warns()), (1, warns()), (2, errors()), (6.9, warns()), (7.1, warns()), (8, PASSES), (9, warns())]
+    for day, outcome in outcomes:
+        monkeypatch.setattr("orchestration.sensors.failures.time.time", lambda day=day: now + day * 86_400)
+        ran(failures.instance, {"late": outcome})
+        failures.look()
+        told.append(len(inbox.messages))
+    assert told == [1, 1, 2, 3, 3, 3, 4]
+    assert inbox.messages[1]["type"] == "failure"
 
 
 def test_nothing_is_told_of_good_runs_other_fleets_and_what_was_before(inbox: Inbox) -> None:
