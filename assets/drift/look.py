@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from assets.code_version import code_version, version_of
 from assets.drift import bucket as windows_of
-from assets.drift.bucket import LINE, DriftTask, drift_bucket, tested_columns, tested_features, unpacked
+from assets.drift.bucket import LINE, DriftTask, compared_columns, compared_features, drift_bucket, unpacked
 from assets.drift.errors import e_benjamini_hochberg, error_evidence
 from assets.drift.judgement import Judgement, judge, quiet_share
 from assets.drift.plan import NEVER, default_window, planned, tasks_plan
@@ -81,7 +81,7 @@ def look_at_drift(
     trained = plan["trained"].to_numpy()
     listing = champion.listing.sort_by("segment").combine_chunks()
     errors = error_evidence(lake, listing, trained, last, settings.checks.live_error)
-    columns, judged = tested_columns(recipe), lines.filter(pc.equal(lines["state"], windows_of.JUDGED))
+    columns, judged = compared_columns(recipe), lines.filter(pc.equal(lines["state"], windows_of.JUDGED))
     judgement, effects, quiet = _judgement(plan, judged, columns, drift)
     told = told_of(judged, judgement, effects, columns)
     by_error = e_benjamini_hochberg(pc.fill_null(errors["e_value"], float("nan")).to_numpy(), HALF * drift.rate)
@@ -116,7 +116,7 @@ def _lines(
     files, recipe = committed_files(lake, features), features.recipe
     known = trainings(lake)
     trained_on = {name for key in champion.trainings if key in known for name in known[key].recipe.features}
-    unseen = frozenset(name for name in tested_features(recipe) if name not in trained_on)
+    unseen = frozenset(name for name in compared_features(recipe) if name not in trained_on)
     with (
         shared_rows(lake, plan) as shared,
         candidate(lake, spark, settings, features, champion.listing) as fleet,

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.drift.bucket import tested_features
+from assets.drift.bucket import compared_features
 from assets.drift.look import Look
 from assets.drift.summary import worst_segments
 from assets.features.publish import FeatureSet
@@ -55,7 +55,7 @@ def _rows(files: tuple[str, ...], recipe: Recipe) -> pa.Table:
 
     from resources.files import filesystem
 
-    columns = list(dict.fromkeys([KEY, PERIOD, recipe.label, *tested_features(recipe)]))
+    columns = list(dict.fromkeys([KEY, PERIOD, recipe.label, *compared_features(recipe)]))
     parts = []
     for file in files:
         system, path = filesystem(file)
@@ -70,11 +70,12 @@ def _parts(rows: pa.Table, judged: pa.Table, recipe: Recipe) -> tuple[pd.DataFra
     frame = frame.join(spans, on=KEY, how="inner")
     before = frame[PERIOD] <= frame["trained"]
     current = (frame[PERIOD] > frame["start"]) & (frame[PERIOD] <= frame["judged_through"])
-    columns = [recipe.label, *tested_features(recipe)]
-    return tuple(  # type: ignore[return-value]
-        part.sample(min(len(part), SAMPLED_ROWS), random_state=0)[columns].reset_index(drop=True)
-        for part in (frame[before], frame[current])
-    )
+    columns = [recipe.label, *compared_features(recipe)]
+    return _sampled(frame.loc[before, columns]), _sampled(frame.loc[current, columns])
+
+
+def _sampled(part: pd.DataFrame) -> pd.DataFrame:
+    return part.sample(min(len(part), SAMPLED_ROWS), random_state=0).reset_index(drop=True)
 
 
 def _html(reference: pd.DataFrame, current: pd.DataFrame, recipe: Recipe) -> bytes:

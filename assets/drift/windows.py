@@ -131,11 +131,14 @@ class _Worth:
         for n, (row, null) in enumerate(zip(plain, nulls, strict=True)):
             if few[n]:
                 self.orders.append(None)
-                ranks[n] = row == _most_common(row[reference & ~null]) if (reference & ~null).any() else 0.0
+                # one category's cells go together as all do
+                known_before = row[reference & ~null]
+                ranks[n] = (row == _most_common(known_before)) if len(known_before) else 0.0
                 continue
             known = np.flatnonzero(~null)
-            self.orders.append(np.argsort(row[known]))
-            ranks[n, known[self.orders[-1]]] = np.arange(len(known))
+            order = np.argsort(row[known])
+            self.orders.append(order)
+            ranks[n, known[order]] = np.arange(len(known))
         self._values = Inflation.of(autocorrelations(ranks[:, reference], MOST_LAGS))
         self._any = nulls.any(axis=1)
         self._nulls = Inflation.of(autocorrelations(nulls[self._any][:, reference].astype(float), MOST_LAGS))
