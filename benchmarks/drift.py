@@ -1,7 +1,7 @@
 """False alarms on quiet tables and what is found of changes, beside Evidently's preset with its defaults.
 
 The code is the one of the asset: windows of each segment, the null of the fleet's quiet weeks, Simes,
-Benjamini-Hochberg, the effect threshold. A week's champion is trained on all that came before it. Prints tables in Markdown.
+Benjamini-Hochberg, the effect threshold. A week's champion is trained on all that came before it. Prints Markdown.
 Run: .venv/bin/python -m benchmarks.drift [--weeks 40] [--repeat 10] [--real folder] [--evidently 5]
 """
 
