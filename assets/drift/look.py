@@ -71,7 +71,7 @@ def look_at_drift(
     history = history_digest(scored_issues(lake))
     by = (drift.rate, drift.effect, drift.window, settings.checks.live_error)
     looked = version_of(features.digest, champion.tags["published"], history, *by, CODE_VERSION)
-    if table.record().get("looked") == looked:
+    if table.record().get("digest") == looked:
         return Look(table.version() or 0, table.record(), False)
     window = drift.window or default_window(recipe.frequency)
     known, last = trainings(lake), features.profile.last_period
@@ -87,7 +87,7 @@ def look_at_drift(
     by_error = e_benjamini_hochberg(pc.fill_null(errors["e_value"], float("nan")).to_numpy(), HALF * drift.rate)
     rows = drift_rows(plan, lines, told, errors, by_error, before if same_columns(table, columns) else None)
     record = {
-        "looked": looked,
+        "digest": looked,
         "window": window,
         "columns": columns,
         "tests": list(TESTS),
@@ -152,7 +152,7 @@ def _said(features: FeatureSet, champion: Champion, rows: pa.Table) -> dict[str,
     error_states = {row["values"]: row["counts"] for row in pc.value_counts(rows["error_state"]).to_pylist()}
     evidence = alarmed.select(["segment", "trained", "since"]).to_pydict()
     return {
-        "digest": version_of(*(tuple(values) for values in evidence.values())),
+        "evidence": version_of(*(tuple(values) for values in evidence.values())),
         "segments": len(rows),
         "judged": counted,
         "judged_now": states.get(windows_of.JUDGED, 0),

@@ -19,6 +19,7 @@ from assets.features.rebuild import committed_files
 from assets.partitions import bucket_of
 from assets.raw.parse import KEY, PERIOD
 from assets.raw.recipe import Recipe
+from resources.files import folders_in, remove
 from resources.lake import Lake
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 FOLDER = "reports/drift"
 SAMPLED_BUCKETS, SAMPLED_ROWS = 4, 20_000
+LOOKS_KEPT = 8  # whose reports stay: some megabytes each
 NUMBERS, CATEGORIES = "ks", "chisquare"
 
 
@@ -45,8 +47,10 @@ def publish_reports(lake: Lake, features: FeatureSet, rows: pa.Table, look: Look
     for name, own in reports.items():
         reference, current = _parts(own, judged, features.recipe)
         if len(reference) and len(current):
-            file = f"{FOLDER}/{look.version}-{_file_name(name)}.html"
+            file = f"{FOLDER}/{look.version:06d}/{_file_name(name)}.html"
             found[name] = lake.write_file(file, _html(reference, current, features.recipe))
+    for folder in sorted(folders_in(lake.path(FOLDER)))[:-LOOKS_KEPT]:
+        remove(lake.path(f"{FOLDER}/{folder}"))
     return found
 
 
