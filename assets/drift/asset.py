@@ -67,13 +67,13 @@ def drift_asset(settings: Settings) -> AssetsDefinition:
         context.log.info(
             f"drift: {said['drifted']:,} of {said['judged']:,} judged segments drifted, {said['new']:,} of them newly"
         )
-        version = DataVersion(said["looked"])
-        seen = None if look.is_new else previous_metadata(context, context.asset_key, said["looked"])
+        version = DataVersion(said["digest"])
+        seen = None if look.is_new else previous_metadata(context, context.asset_key, said["digest"])
         if seen is not None:
             return MaterializeResult(metadata=seen, data_version=version)
         rows = lake.table(DRIFT).arrow(version=look.version)
         older = lake.table(DRIFT).arrow(["segment", "alarmed"], version=before) if before is not None else None
-        record_observations(context, settings.name, observed(rows, older, NEXT_WORST), said["looked"])
+        record_observations(context, settings.name, observed(rows, older, NEXT_WORST), said["digest"])
         metadata = _metadata(lake, settings, features, look, rows)
         return MaterializeResult(metadata=metadata, data_version=version)
 

@@ -27,9 +27,11 @@ PLAN = pa.schema(
     {"segment": pa.string(), "bucket": pa.int32(), "trained": pa.int64(), "start": pa.int64(), "end": pa.int64()}
 )
 LINE = pa.schema(
-    [("segment", pa.string()), ("state", pa.string()), ("rows", pa.int64()), ("reference_rows", pa.int64())]
-    + [("statistics", pa.binary()), ("effects", pa.binary()), ("features", pa.list_(pa.string()))]
-)
+    {
+        "segment": pa.string(), "state": pa.string(), "rows": pa.int64(), "reference_rows": pa.int64(),
+        "statistics": pa.binary(), "effects": pa.binary(), "features": pa.list_(pa.string()),
+    }
+)  # fmt: skip
 STORED = np.float16  # of statistics, which travel to the driver: three digits of them
 
 
@@ -42,7 +44,7 @@ class DriftTask:
     plan: str
 
 
-def tested_features(recipe: Recipe) -> list[str]:
+def compared_features(recipe: Recipe) -> list[str]:
     """The features that are tested beside label and forecast: those that say something of their own.
 
     Calendar and trend are known structure; lags and windows of the label are the label again, and of the lags of
@@ -52,9 +54,9 @@ def tested_features(recipe: Recipe) -> list[str]:
     return [*recipe.known_ahead, *(f"{column}@lag_{shortest}" for column in recipe.past_only if recipe.lags)]
 
 
-def tested_columns(recipe: Recipe) -> list[str]:
+def compared_columns(recipe: Recipe) -> list[str]:
     """What is tested of each segment, in order: the label, its features, the champion's forecasts."""
-    return [recipe.label, *tested_features(recipe), FORECAST]
+    return [recipe.label, *compared_features(recipe), FORECAST]
 
 
 def drift_bucket(
@@ -65,7 +67,7 @@ def drift_bucket(
     if not plan:
         return
     bucket = read_bucket(task.files, recipe, identity_columns(recipe))
-    names = tested_features(recipe)
+    names = compared_features(recipe)
     columns = [recipe.features.index(name) for name in names]
     text = np.array([False, *(place in set(categorical_positions(recipe)) for place in columns), False])
     rows = {each.key: each for each in bucket.segments() if each.key in plan}

@@ -7,12 +7,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from assets.drift.calibration import Null, benjamini_hochberg, own_scores, quiet_only, simes, without_common
+from assets.drift.calibration import (
+    Null,
+    at_least_students,
+    benjamini_hochberg,
+    distinct_series,
+    innovations,
+    own_scores,
+    quiet_only,
+    simes,
+    without_common,
+)
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 FEWEST_TOGETHER = 8  # segments looked at over the same periods, whose common movement is taken off
+FEWEST_DISTINCT = 20.0  # unrelated series, below which a pool of their windows is none of many
 SMALLEST = 1e-37  # p-value that four bytes hold
 
 
@@ -37,7 +48,7 @@ def judge(statistics: NDArray[np.floating], effects: Floats, cohorts: Ints, rate
     p-values; Benjamini-Hochberg over segments; and last, one of the tests that say so must have an effect of at least
     `least`. `cohorts` numbers segments whose windows lie at the same times.
     """
-    by_window = _p_values(statistics, cohorts)
+    by_window = _p_values(statistics, cohorts, rate)
     segments, tests, windows = statistics.shape
     together = np.column_stack([simes(by_window[:, :, window].astype(np.float64)) for window in range(windows)])
     evidence = -np.log10(together)
@@ -62,15 +73,20 @@ def quiet_share(statistics: NDArray[np.floating], effects: Floats, cohorts: Ints
     return float(before.drifted.sum() / known) if known else 0.0
 
 
-def _p_values(statistics: NDArray[np.floating], cohorts: Ints) -> NDArray[np.float32]:
+def _p_values(statistics: NDArray[np.floating], cohorts: Ints, rate: float) -> NDArray[np.float32]:
     """P-values of each test and window; one test at a time, so that little is in memory."""
     found = np.full(statistics.shape, np.nan, dtype=np.float32)
+    level = rate / statistics.shape[1]  # of a movement of the whole fleet: one more test for each
     groups = [np.flatnonzero(cohorts == cohort) for cohort in np.unique(cohorts)]
     for test in range(statistics.shape[1]):
-        scores = own_scores(statistics[:, test].astype(np.float64))
+        scores = own_scores(innovations(statistics[:, test].astype(np.float64)))
         for group in groups:
-            scores[group] = without_common(scores[group], FEWEST_TOGETHER)
+            scores[group] = without_common(scores[group], level, FEWEST_TOGETHER)
         null = Null.of(quiet_only(scores[:, :-1]))
-        if null is not None:
-            found[:, test] = np.maximum(null.p_values(scores), SMALLEST)
+        if null is None:
+            continue
+        p_values = null.p_values(scores)
+        if distinct_series(scores[:, :-1]) < FEWEST_DISTINCT:
+            p_values = at_least_students(p_values, scores, statistics.shape[2] - 1)
+        found[:, test] = np.maximum(p_values, SMALLEST)
     return found

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from assets.code_version import code_version, version_of
 from assets.drift import bucket as windows_of
-from assets.drift.bucket import LINE, DriftTask, drift_bucket, tested_columns, tested_features, unpacked
+from assets.drift.bucket import LINE, DriftTask, compared_columns, compared_features, drift_bucket, unpacked
 from assets.drift.errors import e_benjamini_hochberg, error_evidence
 from assets.drift.judgement import Judgement, judge, quiet_share
 from assets.drift.plan import NEVER, default_window, planned, tasks_plan
@@ -71,7 +71,7 @@ def look_at_drift(
     history = history_digest(scored_issues(lake))
     by = (drift.rate, drift.effect, drift.window, settings.checks.live_error)
     looked = version_of(features.digest, champion.tags["published"], history, *by, CODE_VERSION)
-    if table.record().get("looked") == looked:
+    if table.record().get("digest") == looked:
         return Look(table.version() or 0, table.record(), False)
     window = drift.window or default_window(recipe.frequency)
     known, last = trainings(lake), features.profile.last_period
@@ -81,13 +81,13 @@ def look_at_drift(
     trained = plan["trained"].to_numpy()
     listing = champion.listing.sort_by("segment").combine_chunks()
     errors = error_evidence(lake, listing, trained, last, settings.checks.live_error)
-    columns, judged = tested_columns(recipe), lines.filter(pc.equal(lines["state"], windows_of.JUDGED))
+    columns, judged = compared_columns(recipe), lines.filter(pc.equal(lines["state"], windows_of.JUDGED))
     judgement, effects, quiet = _judgement(plan, judged, columns, drift)
     told = told_of(judged, judgement, effects, columns)
     by_error = e_benjamini_hochberg(pc.fill_null(errors["e_value"], float("nan")).to_numpy(), HALF * drift.rate)
     rows = drift_rows(plan, lines, told, errors, by_error, before if same_columns(table, columns) else None)
     record = {
-        "looked": looked,
+        "digest": looked,
         "window": window,
         "columns": columns,
         "tests": list(TESTS),
@@ -116,7 +116,7 @@ def _lines(
     files, recipe = committed_files(lake, features), features.recipe
     known = trainings(lake)
     trained_on = {name for key in champion.trainings if key in known for name in known[key].recipe.features}
-    unseen = frozenset(name for name in tested_features(recipe) if name not in trained_on)
+    unseen = frozenset(name for name in compared_features(recipe) if name not in trained_on)
     with (
         shared_rows(lake, plan) as shared,
         candidate(lake, spark, settings, features, champion.listing) as fleet,
@@ -152,7 +152,7 @@ def _said(features: FeatureSet, champion: Champion, rows: pa.Table) -> dict[str,
     error_states = {row["values"]: row["counts"] for row in pc.value_counts(rows["error_state"]).to_pylist()}
     evidence = alarmed.select(["segment", "trained", "since"]).to_pydict()
     return {
-        "digest": version_of(*(tuple(values) for values in evidence.values())),
+        "evidence": version_of(*(tuple(values) for values in evidence.values())),
         "segments": len(rows),
         "judged": counted,
         "judged_now": states.get(windows_of.JUDGED, 0),

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.drift.bucket import tested_features
+from assets.drift.bucket import compared_features
 from assets.drift.look import Look
 from assets.drift.summary import worst_segments
 from assets.features.publish import FeatureSet
@@ -19,6 +19,7 @@ from assets.features.rebuild import committed_files
 from assets.partitions import bucket_of
 from assets.raw.parse import KEY, PERIOD
 from assets.raw.recipe import Recipe
+from resources.files import folders_in, remove
 from resources.lake import Lake
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 FOLDER = "reports/drift"
 SAMPLED_BUCKETS, SAMPLED_ROWS = 4, 20_000
+LOOKS_KEPT = 8  # whose reports stay: some megabytes each
 NUMBERS, CATEGORIES = "ks", "chisquare"
 
 
@@ -45,8 +47,10 @@ def publish_reports(lake: Lake, features: FeatureSet, rows: pa.Table, look: Look
     for name, own in reports.items():
         reference, current = _parts(own, judged, features.recipe)
         if len(reference) and len(current):
-            file = f"{FOLDER}/{look.version}-{_file_name(name)}.html"
+            file = f"{FOLDER}/{look.version:06d}/{_file_name(name)}.html"
             found[name] = lake.write_file(file, _html(reference, current, features.recipe))
+    for folder in sorted(folders_in(lake.path(FOLDER)))[:-LOOKS_KEPT]:
+        remove(lake.path(f"{FOLDER}/{folder}"))
     return found
 
 
@@ -55,7 +59,7 @@ def _rows(files: tuple[str, ...], recipe: Recipe) -> pa.Table:
 
     from resources.files import filesystem
 
-    columns = list(dict.fromkeys([KEY, PERIOD, recipe.label, *tested_features(recipe)]))
+    columns = list(dict.fromkeys([KEY, PERIOD, recipe.label, *compared_features(recipe)]))
     parts = []
     for file in files:
         system, path = filesystem(file)
@@ -70,11 +74,12 @@ def _parts(rows: pa.Table, judged: pa.Table, recipe: Recipe) -> tuple[pd.DataFra
     frame = frame.join(spans, on=KEY, how="inner")
     before = frame[PERIOD] <= frame["trained"]
     current = (frame[PERIOD] > frame["start"]) & (frame[PERIOD] <= frame["judged_through"])
-    columns = [recipe.label, *tested_features(recipe)]
-    return tuple(  # type: ignore[return-value]
-        part.sample(min(len(part), SAMPLED_ROWS), random_state=0)[columns].reset_index(drop=True)
-        for part in (frame[before], frame[current])
-    )
+    columns = [recipe.label, *compared_features(recipe)]
+    return _sampled(frame.loc[before, columns]), _sampled(frame.loc[current, columns])
+
+
+def _sampled(part: pd.DataFrame) -> pd.DataFrame:
+    return part.sample(min(len(part), SAMPLED_ROWS), random_state=0).reset_index(drop=True)
 
 
 def _html(reference: pd.DataFrame, current: pd.DataFrame, recipe: Recipe) -> bytes:

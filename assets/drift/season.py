@@ -55,9 +55,11 @@ def adjusted(values: Floats, periods: Ints, reference: Flags, seasons: Seasons) 
 def _by_phase(values: Floats, phases: Ints, reference: Flags, cycle: int) -> Floats:
     """The shrunk mean of each row's phase less that of all rows."""
     known = reference & np.isfinite(values)
-    filled, member = np.where(known, values, 0.0), np.zeros((len(phases), cycle))
-    member[np.arange(len(phases)), phases] = 1.0
-    count, total = known.astype(float) @ member, filled @ member
+    cell = (np.arange(len(values))[:, None] * cycle + phases).ravel()
+    count, total = (
+        np.bincount(cell, weights=each.ravel(), minlength=len(values) * cycle).reshape(-1, cycle)
+        for each in (known.astype(float), np.where(known, values, 0.0))
+    )
     rows = np.maximum(count.sum(axis=1, keepdims=True), 1)
     overall = total.sum(axis=1, keepdims=True) / rows
     mean = np.where(count > 0, total / np.maximum(count, 1), overall)

@@ -74,6 +74,20 @@ def chi_square_windows(codes: Ints, groups: Ints, count: int, categories: int) -
     return Windows(statistic, effect, rows, before, np.maximum((both > 0).sum(axis=1) - 1, 0))
 
 
+def spread_windows(values: Floats, groups: Ints, count: int) -> Floats:
+    """How much wider or narrower each window is than the past ones are: |log| of the ratio of mean absolute deviations.
+
+    Deviations are from the window's own mean, so that one that moved is not called wide; `groups` as for `ks_windows`.
+    """
+    rows = np.bincount(groups, minlength=count)[1:]
+    mean = np.bincount(groups, weights=values, minlength=count) / np.maximum(np.bincount(groups, minlength=count), 1)
+    away = np.bincount(groups, weights=np.abs(values - mean[groups]), minlength=count)[1:] / np.maximum(rows, 1)
+    least = LEAST_SPREAD * spread_of(values[groups < count - 1])
+    usual = away[:-1][rows[:-1] > 1]
+    found = np.abs(np.log((away + least) / ((usual.mean() if len(usual) else 0.0) + least)))
+    return np.where((rows > 1) & (len(usual) > 0), found, np.nan)
+
+
 def chi_square_of_fit(before: Ints, window: Ints) -> float:
     """Pearson's statistic of a window's counts against the shares before it, which Evidently uses.
 

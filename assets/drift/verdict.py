@@ -43,7 +43,7 @@ def latest_drift(lake: Lake) -> DriftVerdict | None:
     said = table.record(version)
     return DriftVerdict(
         version=version,
-        digest=said["digest"],
+        digest=said["evidence"],
         new=said["new"],
         share=said["share"],
         judged=said["judged"],

@@ -1,7 +1,8 @@
 """The tests of one segment: each feature's windows, current and past, against what came before them.
 
-Every feature has three tests. `shape`: Kolmogorov-Smirnov of numbers, chi-square of categories. `size`: the Wasserstein
-distance of numbers, which goes on growing where the first has reached one. `missing`: chi-square of empty cells.
+Every feature has four tests. `shape`: Kolmogorov-Smirnov of numbers, chi-square of categories. `size`: the Wasserstein
+distance of numbers, which goes on growing where the first has reached one. `spread`: how much wider or narrower numbers
+lie, which few rows show in neither. `missing`: chi-square of empty cells.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 
 from assets.drift.dependence import MOST_LAGS, Inflation, autocorrelations
 from assets.drift.season import Seasons, adjusted
-from assets.drift.statistics import Windows, chi_square_windows, ks_windows
+from assets.drift.statistics import Windows, chi_square_windows, ks_windows, spread_windows
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-TESTS = ("shape", "size", "missing")
+TESTS = ("shape", "size", "spread", "missing")
+MISSING = TESTS.index("missing")
 MOST_PAST, FEWEST_PAST = 13, 4  # windows of the past that a current one is measured against
 FEWEST_ROWS = 4  # of a window
 FEW_VALUES = 10  # numbers of so few values are categories: a flag, a count of rooms
@@ -97,7 +99,9 @@ def compared(values: Floats, categories: Flags, periods: Ints, plan: Plan, seaso
         if state != NEVER_SEEN and nulls[n].any() and not nulls[n].all():
             missing = chi_square_windows(nulls[n].astype(np.int64), groups, count, 2)
             _put(
-                found[n, 2:], effects[n, 2:], [(chi_square_score(missing, worth.of_nulls(n, missing)), missing.effect)]
+                found[n, MISSING:],
+                effects[n, MISSING:],
+                [(chi_square_score(missing, worth.of_nulls(n, missing)), missing.effect)],
             )
     return Compared(found, effects, states)
 
@@ -131,11 +135,14 @@ class _Worth:
         for n, (row, null) in enumerate(zip(plain, nulls, strict=True)):
             if few[n]:
                 self.orders.append(None)
-                ranks[n] = row == _most_common(row[reference & ~null]) if (reference & ~null).any() else 0.0
+                # one category's cells go together as all do
+                known_before = row[reference & ~null]
+                ranks[n] = (row == _most_common(known_before)) if len(known_before) else 0.0
                 continue
             known = np.flatnonzero(~null)
-            self.orders.append(np.argsort(row[known]))
-            ranks[n, known[self.orders[-1]]] = np.arange(len(known))
+            order = np.argsort(row[known])
+            self.orders.append(order)
+            ranks[n, known[order]] = np.arange(len(known))
         self._values = Inflation.of(autocorrelations(ranks[:, reference], MOST_LAGS))
         self._any = nulls.any(axis=1)
         self._nulls = Inflation.of(autocorrelations(nulls[self._any][:, reference].astype(float), MOST_LAGS))
@@ -156,9 +163,11 @@ def _of_enough(windows: Windows, effective: Floats) -> Floats:
 def _of_numbers(values: Floats, groups: Ints, count: int, worth: _Worth, feature: int) -> list[tuple[Floats, Floats]]:
     windows = ks_windows(values, groups, count, worth.orders[feature])
     effective = worth.of_values(feature, windows)
+    root, spread = np.sqrt(effective), spread_windows(values, groups, count)
     return [
         (kolmogorov_score(windows, effective), windows.effect),
-        (windows.effect * np.sqrt(effective), windows.effect),
+        (windows.effect * root, windows.effect),
+        (spread * root, spread),
     ]
 
 

@@ -26,7 +26,7 @@ from tests.drift.series import Floats, autoregressive
 ROWS, WINDOW = 300, 7
 PERIODS = np.arange(10_000, 10_000 + ROWS)
 PLAN = Plan(PERIODS[-WINDOW - 1], PERIODS[-WINDOW - 1], PERIODS[-1])
-SHAPE, SIZE, MISSING = 0, 1, 2
+SHAPE, SIZE, SPREAD, MISSING = 0, 1, 2, 3
 
 
 def series(seed: int = 0) -> Floats:
@@ -44,9 +44,9 @@ def now(found: Compared, test: int) -> float:
 def test_a_quiet_number_has_every_window_and_no_empty_cell() -> None:
     found = of(series())
     assert found.states == [TESTED]
-    assert np.isfinite(found.statistics[0, [SHAPE, SIZE]]).all()
+    assert np.isfinite(found.statistics[0, [SHAPE, SIZE, SPREAD]]).all()
     assert np.isnan(found.statistics[0, MISSING]).all()
-    assert found.statistics.shape == (1, 3, MOST_PAST + 1)
+    assert found.statistics.shape == (1, 4, MOST_PAST + 1)
 
 
 @pytest.mark.parametrize("category", [False, True])
@@ -147,3 +147,15 @@ def test_three_rows_are_too_few() -> None:
     values[-WINDOW:-3] = np.nan
     assert FEWEST_ROWS == 4
     assert of(values).states == [TOO_FEW]
+
+
+@pytest.mark.parametrize("times", [0.1, 4.0])
+def test_numbers_that_lie_wider_or_narrower_are_told(times: float) -> None:
+    values = series(4)
+    values[-WINDOW:] *= times
+    found = of(values)
+    assert now(found, SPREAD) > found.statistics[0, SPREAD, :-1].max()
+    assert found.effects[0, SPREAD] > 0.8
+    moved = series(4)
+    moved[-WINDOW:] += 50
+    assert now(of(moved), SPREAD) == pytest.approx(now(of(series(4)), SPREAD), rel=0.01)

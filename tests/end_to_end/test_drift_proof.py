@@ -35,7 +35,7 @@ from tests.instances import SQLITE, documented_settings, instance_of
 pytestmark = pytest.mark.slow
 
 SHOPS, DRIFTED = 200, [3, 41, 42, 97, 120, 163, 199]
-FIRST_WEEKS, NEXT_WEEKS = 16, 4
+FIRST_WEEKS, NEXT_WEEKS = 12, 1  # so many past windows as a current one is measured against
 HORIZON = 7
 KEYS: dict[str, Any] = {
     "source": {"path": "in", "format": "parquet", "watch": True},

@@ -16,7 +16,18 @@ from resources.settings import REPOSITORY_ROOT, Settings
 from tests.cycle import minimal, without_time
 
 HEAVY = ("pyspark", "mlflow", "lightgbm", "evidently", "matplotlib", "dagster_mlflow", "dagster_pyspark", "deltalake")
-NAMES = ("raw", "features", "quarantine", "segment_models", "evaluation", "champions", "live_errors", "forecasts")
+NAMES = (
+    "raw",
+    "features",
+    "quarantine",
+    "segment_models",
+    "evaluation",
+    "champions",
+    "live_errors",
+    "drift",
+    "forecasts",
+)
+OF_TIME = {"forecasts", "live_errors", "drift"}
 FLOW = {
     "raw": set(),
     "features": {"raw"},
@@ -25,6 +36,7 @@ FLOW = {
     "evaluation": {"segment_models"},
     "champions": {"evaluation", "live_errors"},
     "live_errors": {"features"},
+    "drift": {"features", "live_errors"},
     "forecasts": {"champions"},
 }
 CHECKS = {
@@ -49,6 +61,7 @@ CHECKS = {
     "evaluation": {"segments_accounted_for", "comparison_clean", "challenger_against_baseline"},
     "champions": {"gate", "segments_accounted_for", "champion_whole", "alias_as_published"},
     "live_errors": {"actuals_arrived", "as_good_as_promised"},
+    "drift": {"drifted_share", "current_data_arrived", "calibrated"},
     "forecasts": {"complete", "finite", "schema", "known_ahead_given"},
 }
 
@@ -98,8 +111,8 @@ def test_the_checks() -> None:
 def test_without_time_there_are_no_forecasts() -> None:
     resolved = definitions(**without_time())
     graph = resolved.resolve_asset_graph()
-    assert {key.path[-1] for key in graph.materializable_asset_keys} == {*NAMES} - {"forecasts", "live_errors"}
-    assert {key.asset_key.path[-1] for key in graph.asset_check_keys} == {*CHECKS} - {"forecasts", "live_errors"}
+    assert {key.path[-1] for key in graph.materializable_asset_keys} == {*NAMES} - OF_TIME
+    assert {key.asset_key.path[-1] for key in graph.asset_check_keys} == {*CHECKS} - OF_TIME
     job = resolved.resolve_job_def("weekly_cycle")
     assert job.asset_layer.executable_asset_keys == graph.materializable_asset_keys
 
@@ -118,6 +131,13 @@ def test_a_persons_jobs_hold_champions_and_forecasts_with_their_checks_but_not_t
         assert {key.path[-1] for key in job.asset_layer.executable_asset_keys} == assets
         checks = {(key.asset_key.path[-1], key.name) for key in job.asset_layer.asset_graph.asset_check_keys}
         assert checks == {(asset, check) for asset in assets for check in CHECKS[asset]} - {("champions", "gate")}
+
+
+def test_what_lands_is_looked_at_for_drift() -> None:
+    landed = {"raw", "features", "quarantine"}
+    for keys, assets in (({}, landed | {"live_errors", "drift"}), (without_time(), landed)):
+        job = definitions(**keys).resolve_job_def("ingest")
+        assert {key.path[-1] for key in job.asset_layer.executable_asset_keys} == assets
 
 
 @pytest.mark.parametrize("enabled", [True, False])
