@@ -26,9 +26,11 @@ def fleet_sensors(
 ) -> list[SensorDefinition]:
     """The sensors: those that tell are on where FLEET_NOTIFY is set, those that start runs as `fleet.yaml` says."""
     telling = ON if os.environ.get(NOTIFY_VARIABLE) else OFF
+    # without time nothing came later than anything else
+    of_time = [drift_sensor(settings, retrain, ON if settings.drift.retrain else OFF)] if settings.time else []
     return [
         landing_sensor(settings, ingest),
-        drift_sensor(settings, retrain, ON if settings.drift.retrain else OFF),
+        *of_time,
         failures_sensor(settings, telling),
         stale_champions_sensor(settings, telling),
         late_schedule_sensor(settings, telling if settings.schedule.enabled else OFF),
