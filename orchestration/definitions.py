@@ -8,6 +8,8 @@ from dagster import BetaWarning, Definitions, PreviewWarning, colored_console_lo
 
 from assets.champions.asset import champions_asset
 from assets.champions.checks import champions_checks
+from assets.drift.asset import drift_asset
+from assets.drift.checks import drift_checks
 from assets.evaluation.asset import evaluation_asset
 from assets.evaluation.checks import evaluation_checks
 from assets.evaluation.live_asset import live_errors_asset
@@ -22,34 +24,45 @@ from assets.raw.asset import raw_asset
 from assets.raw.checks import raw_checks
 from orchestration.console import terminal_logger
 from orchestration.event_log import enable_batching
-from orchestration.jobs import approve_job, check_job, ingest_job, requarantine_job, rollback_job, weekly_cycle_job
+from orchestration.jobs import (
+    approve_job,
+    check_job,
+    ingest_job,
+    requarantine_job,
+    retrain_drifted_job,
+    rollback_job,
+    weekly_cycle_job,
+)
 from orchestration.schedules import weekly_schedule
-from orchestration.sensors import landing_sensor
+from orchestration.sensors.all import fleet_sensors
 from resources.lake import Lake
 from resources.mlflow import Mlflow
+from resources.notifier import Notifier
 from resources.settings import Settings, config_path, read_settings
 from resources.spark import Spark
 
 ASSETS = (raw_asset, features_asset, models_asset, evaluation_asset, champions_asset)
 CHECKS = (raw_checks, features_checks, quarantine_checks, models_checks, evaluation_checks, champions_checks)
-OF_TIME, CHECKS_OF_TIME = (live_errors_asset, forecasts_asset), (live_errors_checks, forecasts_checks)
+OF_TIME = (live_errors_asset, drift_asset, forecasts_asset)
+CHECKS_OF_TIME = (live_errors_checks, drift_checks, forecasts_checks)
 BY_HAND = (requarantine_job, approve_job, rollback_job, check_job)
 
 
 def fleet_definitions(settings: Settings) -> Definitions:
-    """Assets, checks, jobs, schedule, sensor and resources of one fleet."""
-    weekly_cycle, ingest = weekly_cycle_job(settings), ingest_job(settings)
-    # without time there is no future: rows are scored as they are brought
+    """Assets, checks, jobs, schedule, sensors and resources of one fleet."""
+    weekly_cycle, ingest, retrain = weekly_cycle_job(settings), ingest_job(settings), retrain_drifted_job(settings)
+    # without time there is no future, and nothing that came since: rows are scored as they are brought
     assets, checks = ((*ASSETS, *OF_TIME), (*CHECKS, *CHECKS_OF_TIME)) if settings.time else (ASSETS, CHECKS)
     return Definitions(
         assets=[build(settings) for build in assets],
         asset_checks=[check for build in checks for check in build(settings)],
-        jobs=[weekly_cycle, ingest, *(build(settings) for build in BY_HAND)],
+        jobs=[weekly_cycle, ingest, retrain, *(build(settings) for build in BY_HAND)],
         schedules=[weekly_schedule(settings, weekly_cycle)],
-        sensors=[landing_sensor(settings, ingest)],
+        sensors=fleet_sensors(settings, ingest, retrain),
         resources={
             "lake": Lake(uri=settings.lake),
             "spark": Spark(table="" if settings.source.format == "sql" else settings.source.path),
+            "notifier": Notifier.from_environment(),
             "mlflow": Mlflow(tracking_uri=settings.tracking_uri, experiment=settings.name),
         },
         executor=in_process_executor,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dagster import AssetCheckKey, AssetKey, AssetSelection, define_asset_job, in_process_executor
+from dagster import AssetCheckKey, AssetKey, AssetSelection, HookDefinition, define_asset_job, in_process_executor
 
 from assets.champions.asset import Action
+from assets.drift.verdict import DRIFT
 from assets.evaluation.incumbent import CHAMPIONS
+from assets.evaluation.judge import EVALUATION
+from assets.evaluation.live_errors import LIVE_ERRORS
 from assets.features.publish import FEATURES, QUARANTINE
 from assets.forecasts.publish import FORECASTS
+from assets.models.asset import SEGMENT_MODELS
 from assets.raw.snapshot import RAW
 from resources.mlflow import mlflow_run_failed
 from resources.settings import Settings
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
 WEEKLY_CYCLE, INGEST, REQUARANTINE = "weekly_cycle", "ingest", "requarantine"
 APPROVE, ROLLBACK, CHECK = "approve_promotion", "rollback", "check"
+RETRAIN_DRIFTED = "retrain_drifted"
 
 
 def weekly_cycle_job(settings: Settings) -> UnresolvedAssetJobDefinition:
@@ -38,9 +43,20 @@ def weekly_cycle_job(settings: Settings) -> UnresolvedAssetJobDefinition:
 
 
 def ingest_job(settings: Settings) -> UnresolvedAssetJobDefinition:
-    """What arrived, as a snapshot, and its features and quarantine; nothing is trained."""
-    description = "Reads what is new in the source and builds features and quarantine of it, with their checks."
-    return _of_assets(settings, INGEST, [RAW, FEATURES, QUARANTINE], description)
+    """What arrived, as a snapshot, its features and quarantine, and whether it drifted; nothing is trained."""
+    description = "Reads what is new in the source, builds features and quarantine of it, and looks at drift."
+    of_time = [LIVE_ERRORS, DRIFT] if settings.time else []
+    return _of_assets(settings, INGEST, [RAW, FEATURES, QUARANTINE, *of_time], description)
+
+
+def retrain_drifted_job(settings: Settings) -> UnresolvedAssetJobDefinition:
+    """From the models on, for the segments that the drift sensor names: judged, promoted or not, and forecast."""
+    description = (
+        "Trains a set of segments (`selection`, or `segments`; all if neither is said) on the features that there are, "
+        "judges them, promotes them if they are not worse, and forecasts. The sensor `drift` asks for it."
+    )
+    assets = [SEGMENT_MODELS, EVALUATION, CHAMPIONS, *([LIVE_ERRORS, FORECASTS] if settings.time else [])]
+    return _of_assets(settings, RETRAIN_DRIFTED, assets, description, hooks={mlflow_run_failed})
 
 
 def requarantine_job(settings: Settings) -> UnresolvedAssetJobDefinition:
@@ -94,6 +110,7 @@ def _of_assets(
     description: str,
     config: dict[str, Any] | None = None,
     but: AssetSelection | None = None,
+    hooks: set[HookDefinition] | None = None,
 ) -> UnresolvedAssetJobDefinition:
     selection: AssetSelection = AssetSelection.assets(*[AssetKey([settings.name, asset]) for asset in assets])
     return define_asset_job(
@@ -103,4 +120,5 @@ def _of_assets(
         tags={"fleet": settings.name},
         executor_def=in_process_executor,
         config=config,
+        hooks=hooks,
     )

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from assets.champions.refit import REFITS
+from assets.drift.verdict import DRIFT
 from assets.evaluation.incumbent import CHAMPIONS, PUBLISHED, published_champion
 from assets.evaluation.issues import FORECASTS, SHADOW_FORECASTS
 from assets.evaluation.judge import EVALUATION
 from assets.evaluation.live_errors import LIVE_ERRORS, LIVE_PERIODS, unscored_issues
 from assets.features.facts import before_this
 from assets.features.publish import FEATURES, QUARANTINE, SEGMENTS, current_features
+from assets.models.selection import SELECTIONS
 from assets.models.shard import GENERATIONS
 from assets.models.store import TRAINING, Training, shards_of, trainings
 from assets.raw.ingest import newest_ingested
@@ -23,7 +25,7 @@ from resources.pruned import pruned, refuse_pruned
 
 # of live errors the newest version holds the whole history
 OF_FORECASTS = (FORECASTS, SHADOW_FORECASTS, LIVE_ERRORS, LIVE_PERIODS)
-VERSIONED = (RAW, FEATURES, QUARANTINE, SEGMENTS, EVALUATION, REFITS, *OF_FORECASTS)
+VERSIONED = (RAW, FEATURES, QUARANTINE, SEGMENTS, SELECTIONS, EVALUATION, REFITS, DRIFT, *OF_FORECASTS)
 # what a feature table was made from and with -> the key of its record that has the version
 MADE_WITH = {RAW: "raw_version", QUARANTINE: "quarantine_version", SEGMENTS: "segments_version"}
 

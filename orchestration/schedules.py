@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 
+WEEKLY = "weekly"
+
+
 def weekly_schedule(settings: Settings, job: UnresolvedAssetJobDefinition) -> ScheduleDefinition:
     """The schedule of fleet.yaml; it runs while a Dagster daemon is up, unless `schedule.enabled` is false."""
     enabled = settings.schedule.enabled
     return ScheduleDefinition(
-        name="weekly",
+        name=WEEKLY,
         job=job,
         cron_schedule=settings.schedule.cron,
         execution_timezone=settings.schedule.timezone,

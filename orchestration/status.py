@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from assets.drift.verdict import latest_drift
 from assets.evaluation.incumbent import Champion, published_champion
 from assets.evaluation.judge import EVALUATION, latest_evaluation
 from assets.evaluation.live_summary import live_status
@@ -27,6 +28,7 @@ def fleet_status(lake: Lake, mlflow: Mlflow) -> dict[str, Any]:
         "evaluation": _evaluation(lake),
         "forecasts": _forecasts(lake),
         "live": live_status(lake, _metric(lake)),
+        "drift": _drift(lake),
     }
 
 
@@ -64,6 +66,15 @@ def _evaluation(lake: Lake) -> dict[str, Any]:
         **{name: errors[name] for name in CANDIDATES},
         "holdout": judged.record["holdout"],
     }
+
+
+def _drift(lake: Lake) -> dict[str, Any]:
+    """The last verdict: of how many segments judged how many drifted, how many of these newly, by which time."""
+    verdict = latest_drift(lake)
+    if verdict is None:
+        return {"judged": 0, "drifted": 0, "new": 0, "through": None}
+    drifted = round(verdict.share * verdict.judged)
+    return {"judged": verdict.judged, "drifted": drifted, "new": verdict.new, "through": verdict.through}
 
 
 def _metric(lake: Lake) -> str:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field
 
 from resources.contract import Contract
 from resources.judging import Checks, Evaluation, Failures, Forecasts, Promotion
+from resources.monitoring import Drift, Notify
 from resources.problems import InputError, Problem
 from resources.section import Names, Positive, Section
 
@@ -29,8 +30,8 @@ Objective = Literal[
     "regression", "regression_l1", "huber", "fair", "poisson", "quantile", "mape", "gamma", "tweedie",
     "binary",
 ]  # fmt: skip
-# sections that say where a fleet is kept, by whom and how long: no result depends on them
-SHAPES_NOTHING = ("lake", "owner", "schedule", "mlflow", "retention")
+# sections that say where a fleet is kept, how it is watched, by whom and how long: no result depends on them
+SHAPES_NOTHING = ("lake", "owner", "schedule", "mlflow", "retention", "drift", "notify")
 _ONE_THREAD = "nothing: each model trains on one thread, so that results repeat"
 _OWNERS = {
     "model.objective": "objective objective_type app application loss",
@@ -186,6 +187,8 @@ class Settings(Section):
     promotion: Promotion = Promotion()
     forecasts: Forecasts = Forecasts()
     checks: Checks = Checks()
+    drift: Drift = Drift()
+    notify: Notify = Notify()
     schedule: Schedule = Schedule()
     mlflow: Mlflow = Mlflow()
     retention: Retention = Retention()

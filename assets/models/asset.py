@@ -30,6 +30,7 @@ from assets.models.run_record import (
     work_by_worker,
     worst_on_fold,
 )
+from assets.models.selection import selected, selection_facts
 from assets.models.store import MODELS, Training, listing_of
 from assets.models.train import CODE_VERSION, train_fleet
 from assets.partitions import segments_partitions
@@ -53,6 +54,10 @@ class TrainingConfig(Config):
 
     segments: list[str] | None = Field(
         None, description="Partition keys to train, any set of them; by default every segment that changed."
+    )
+    selection: int | None = Field(
+        None,
+        description="In place of `segments`: the number of a set of them in the lake, as the drift sensor keeps it.",
     )
     force: bool = Field(False, description="Train also what has a model of the same rows, parameters and code.")
 
@@ -80,8 +85,10 @@ def models_asset(settings: Settings) -> AssetsDefinition:
     ) -> Iterator[MaterializeResult]:
         # a yielded result would mark every partition of a selected range, trained or not
         by_partition = context.has_partition_key or context.has_partition_key_range
-        wanted = list(context.partition_keys) if by_partition else config.segments
+        selection = None if by_partition else config.selection
         with mistakes_explained():
+            listed = config.segments if selection is None else selected(lake, selection)
+            wanted = list(context.partition_keys) if by_partition else listed
             if problems := parameter_problems(settings.model.model_dump()):
                 raise InputError(problems)
             features, recipe = current_features(lake), current_recipe(lake, spark, settings)
@@ -95,6 +102,7 @@ def models_asset(settings: Settings) -> AssetsDefinition:
                 anew=config.force,
                 failures=settings.failures,
                 configuration=settings.digest,
+                selection=None if selection is None else selection_facts(lake, selection),
             )
         listing = listing_of(lake, training)
         if is_new or not _is_recorded(context, training):

@@ -3,13 +3,13 @@
 from itertools import islice
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, AssetKey, asset_check
 
 from assets.features.publish import SEGMENTS, current_features
 from assets.models.asset import SEGMENT_MODELS
 from assets.models.line import FAILED
+from assets.models.selection import segments_asked
 from assets.models.shard import boosters
 from assets.models.store import latest_training, listing_of
 from assets.raw.parse import KEY
@@ -30,7 +30,7 @@ def models_checks(settings: Settings) -> list[AssetChecksDefinition]:
         listed = listing_of(lake, training)["segment"].combine_chunks()
         version = features.record["segments_version"]
         found = lake.table(SEGMENTS).arrow(columns=[KEY], version=version)[KEY].combine_chunks()
-        wanted = found if training.covers_all else pa.array(training.record["segments"], pa.string())
+        wanted = found if training.covers_all else segments_asked(lake, training)
         missing = wanted.filter(pc.invert(pc.is_in(wanted, listed)))
         twice = len(listed) - pc.count_distinct(listed).as_py()
         shown = sorted(missing.slice(0, 10).to_pylist())

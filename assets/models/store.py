@@ -18,6 +18,7 @@ from resources.table import Staging
 
 MODELS, TRAINING, PRUNED = "models", "training", "pruned"
 BESIDE = "beside"  # in the record of a training that is not what fleet.yaml asks for: an incumbent's recipe, refitted
+SELECTION = "selection"  # in the record of a training: the set of segments (see `selection`) that it was of
 UNKNOWN = "unknown"  # what the records of older trainings do not say
 LISTING = LINE.append(pa.field(TRAINING, pa.string()))
 # what a worker must know of its bucket's segments to predict: who serves, and where the model lies
@@ -108,8 +109,15 @@ def write_lines(staging: Staging, identity: str, lines: pa.Table) -> None:
 @contextmanager
 def shared_listing(lake: Lake, listing: pa.Table) -> Iterator[str]:
     """A file with the `PLACES` of a listing, by bucket, for workers to read; gone when the `with` block ends."""
+    with shared_rows(lake, as_listing(listing).select(PLACES)) as uri:
+        yield uri
+
+
+@contextmanager
+def shared_rows(lake: Lake, rows: pa.Table) -> Iterator[str]:
+    """A file of rows a segment, by `bucket`, for workers to read; gone when the `with` block ends."""
     uri = lake.path(f"shared/{uuid.uuid4().hex}.parquet")
-    rows = as_listing(listing).select(PLACES).sort_by([("bucket", "ascending"), ("segment", "ascending")])
+    rows = rows.sort_by([("bucket", "ascending"), ("segment", "ascending")])
     try:
         write_parquet(rows, uri, row_group_size=ROWS_A_GROUP)
         yield uri

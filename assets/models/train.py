@@ -24,6 +24,7 @@ from assets.models.spread import Say, spread
 from assets.models.store import (
     BESIDE,
     MODELS,
+    SELECTION,
     TRAINING,
     UNKNOWN,
     Training,
@@ -58,11 +59,12 @@ def train_fleet(
     failures: Failures | None = None,
     configuration: str = UNKNOWN,
     beside: bool = False,
+    selection: dict[str, Any] | None = None,
 ) -> tuple[Training, bool]:
     """Trains the named segments (all by default) and commits what came of each; gives the training and if it is new.
 
     `configuration` is the digest of the settings in force, for the record. A training `beside` them (see `BESIDE`) does
-    not become the latest.
+    not become the latest. `selection` says of which set kept in the lake the named segments are, for the record too.
 
     A training of all segments that was committed before for the same rows, recipe and code is not repeated, unless
     models of it were lost: these are fitted again, and it is committed anew (`mended`). No segment is fitted again
@@ -87,13 +89,16 @@ def train_fleet(
     clock.tick("segments")
     lines = _settled(lake, lines, recipe)
     identity = digest if segments is None and not anew else f"{digest}-{uuid.uuid4().hex[:8]}"
+    # a set that is kept in the lake is named there, not in every reading of the history
+    named = [] if segments is not None and selection is not None else segments
     record = {
-        **_record(identity, digest, features, recipe, segments, lines),
+        **_record(identity, digest, features, recipe, named, lines),
         "fleet_model": fleet,
         "serves_unproven": serves_unproven(lines, recipe.metric),
         "configuration_digest": configuration,
         "mended": (known.record.get("mended", 0) + 1) if known else 0,
         BESIDE: beside,
+        SELECTION: selection,
         "seconds": clock.seconds,
     }
     _commit(lake, identity, record, lines, instead=known)

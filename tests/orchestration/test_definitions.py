@@ -9,14 +9,42 @@ import sys
 from pathlib import Path
 
 import pytest
-from dagster import AssetKey, DefaultScheduleStatus, Definitions, DynamicPartitionsDefinition
+from dagster import (
+    AssetKey,
+    DefaultScheduleStatus,
+    DefaultSensorStatus,
+    Definitions,
+    DynamicPartitionsDefinition,
+)
 
 from orchestration.definitions import fleet_definitions
+from resources.notifier import NOTIFY_VARIABLE
 from resources.settings import REPOSITORY_ROOT, Settings
 from tests.cycle import minimal, without_time
 
-HEAVY = ("pyspark", "mlflow", "lightgbm", "evidently", "matplotlib", "dagster_mlflow", "dagster_pyspark", "deltalake")
-NAMES = ("raw", "features", "quarantine", "segment_models", "evaluation", "champions", "live_errors", "forecasts")
+HEAVY = (
+    "apprise",
+    "pyspark",
+    "mlflow",
+    "lightgbm",
+    "evidently",
+    "matplotlib",
+    "dagster_mlflow",
+    "dagster_pyspark",
+    "deltalake",
+)
+NAMES = (
+    "raw",
+    "features",
+    "quarantine",
+    "segment_models",
+    "evaluation",
+    "champions",
+    "live_errors",
+    "drift",
+    "forecasts",
+)
+OF_TIME = {"forecasts", "live_errors", "drift"}
 FLOW = {
     "raw": set(),
     "features": {"raw"},
@@ -25,6 +53,7 @@ FLOW = {
     "evaluation": {"segment_models"},
     "champions": {"evaluation", "live_errors"},
     "live_errors": {"features"},
+    "drift": {"features", "live_errors"},
     "forecasts": {"champions"},
 }
 CHECKS = {
@@ -49,6 +78,7 @@ CHECKS = {
     "evaluation": {"segments_accounted_for", "comparison_clean", "challenger_against_baseline"},
     "champions": {"gate", "segments_accounted_for", "champion_whole", "alias_as_published"},
     "live_errors": {"actuals_arrived", "as_good_as_promised"},
+    "drift": {"drifted_share", "current_data_arrived", "calibrated"},
     "forecasts": {"complete", "finite", "schema", "known_ahead_given"},
 }
 
@@ -98,8 +128,8 @@ def test_the_checks() -> None:
 def test_without_time_there_are_no_forecasts() -> None:
     resolved = definitions(**without_time())
     graph = resolved.resolve_asset_graph()
-    assert {key.path[-1] for key in graph.materializable_asset_keys} == {*NAMES} - {"forecasts", "live_errors"}
-    assert {key.asset_key.path[-1] for key in graph.asset_check_keys} == {*CHECKS} - {"forecasts", "live_errors"}
+    assert {key.path[-1] for key in graph.materializable_asset_keys} == {*NAMES} - OF_TIME
+    assert {key.asset_key.path[-1] for key in graph.asset_check_keys} == {*CHECKS} - OF_TIME
     job = resolved.resolve_job_def("weekly_cycle")
     assert job.asset_layer.executable_asset_keys == graph.materializable_asset_keys
 
@@ -118,6 +148,13 @@ def test_a_persons_jobs_hold_champions_and_forecasts_with_their_checks_but_not_t
         assert {key.path[-1] for key in job.asset_layer.executable_asset_keys} == assets
         checks = {(key.asset_key.path[-1], key.name) for key in job.asset_layer.asset_graph.asset_check_keys}
         assert checks == {(asset, check) for asset in assets for check in CHECKS[asset]} - {("champions", "gate")}
+
+
+def test_what_lands_is_looked_at_for_drift() -> None:
+    landed = {"raw", "features", "quarantine"}
+    for keys, assets in (({}, landed | {"live_errors", "drift"}), (without_time(), landed)):
+        job = definitions(**keys).resolve_job_def("ingest")
+        assert {key.path[-1] for key in job.asset_layer.executable_asset_keys} == assets
 
 
 @pytest.mark.parametrize("enabled", [True, False])
@@ -150,6 +187,44 @@ def test_two_fleets_share_no_key_and_no_partitions() -> None:
 def test_only_segment_models_is_partitioned() -> None:
     graph = definitions().resolve_asset_graph()
     assert [k.path[-1] for k in graph.materializable_asset_keys if graph.get(k).partitions_def] == ["segment_models"]
+
+
+SENSORS = {"landing", "drift", "failures", "stale_champions", "late_schedule"}
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_sensors_look_by_themselves_where_it_is_safe(told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that tell, where there is somebody to tell; the one that retrains, unless fleet.yaml forbids it."""
+    monkeypatch.setenv(NOTIFY_VARIABLE, "json://127.0.0.1") if told else monkeypatch.delenv(NOTIFY_VARIABLE, False)
+    on = {"failures", "stale_champions", "late_schedule"} if told else set()
+    assert running(definitions()) == {"drift", *on}
+    assert running(definitions(drift={"retrain": False}, schedule={"enabled": False})) == on - {"late_schedule"}
+    assert running(definitions(**without_time())) == on
+
+
+def running(resolved: Definitions) -> set[str]:
+    found = {each.name: each.default_status for each in resolved.get_repository_def().sensor_defs}
+    assert found.keys() == (SENSORS if "drift" in found else SENSORS - {"drift"})
+    return {name for name, status in found.items() if status == DefaultSensorStatus.RUNNING}
+
+
+def test_what_drifted_is_retrained_from_the_models_on() -> None:
+    job = definitions().resolve_job_def("retrain_drifted")
+    assets = {key.path[-1] for key in job.asset_layer.executable_asset_keys}
+    assert assets == {"segment_models", "evaluation", "champions", "live_errors", "forecasts"}
+    checks = {(key.asset_key.path[-1], key.name) for key in job.asset_layer.asset_graph.asset_check_keys}
+    assert checks == {(asset, check) for asset in assets for check in CHECKS[asset]}
+    assert job.hook_defs
+
+
+def test_no_secret_is_in_what_dagster_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dagster._core.remote_representation.external_data import RepositorySnap
+    from dagster._serdes import serialize_value
+
+    monkeypatch.setenv(NOTIFY_VARIABLE, "json://ann:s3cret@127.0.0.1")
+    snapshot = serialize_value(RepositorySnap.from_def(definitions().get_repository_def()))
+    assert "s3cret" not in snapshot
+    assert NOTIFY_VARIABLE in snapshot
 
 
 def test_the_demo_settings_load(monkeypatch: pytest.MonkeyPatch) -> None:

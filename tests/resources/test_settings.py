@@ -223,6 +223,8 @@ SHAPES_NOTHING = {
     "schedule": "{cron: '0 4 * * *'}",
     "mlflow": "{tracking_uri: 'http://there'}",
     "retention": "{keep: 2, pinned: [0, 3]}",
+    "drift": "{rate: 0.01, effect: 0.5, window: 14, cooldown: 3, fleet_share: 0.5, worst: 2, retrain: false}",
+    "notify": "{ui: 'http://there:3000', warnings: false, champion_age: 7, late: 5}",
 }
 
 
@@ -249,3 +251,12 @@ def test_what_is_retained_is_counted(tmp_path: Path) -> None:
     found = problems(tmp_path, f"{MINIMAL}retention: {{keep: -1, pinned: [-2]}}\n")
     assert len(found) == 2
     assert all("write {keep: 8, pinned: [3, 7]}" in problem for problem in found)
+
+
+def test_drift_is_watched_by_shares_and_periods(tmp_path: Path) -> None:
+    drift = read_settings(write(tmp_path, MINIMAL)).drift
+    assert (drift.rate, drift.window, drift.cooldown, drift.fleet_share, drift.worst) == (0.05, None, 7.0, 0.3, 5)
+    wrong = "drift: {rate: 0, effect: -1, window: 0, cooldown: -1, fleet_share: 2, worst: -1}\n"
+    found = problems(tmp_path, f"{MINIMAL}{wrong}")
+    assert len(found) == 6
+    assert all("write {rate: 0.05" in problem for problem in found)

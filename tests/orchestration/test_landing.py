@@ -19,7 +19,7 @@ from dagster import (
 from dagster._core.test_utils import create_run_for_test
 
 from orchestration.definitions import fleet_definitions
-from orchestration.sensors import ATTEMPTS
+from orchestration.sensors.landing import ATTEMPTS
 from resources.settings import Settings
 from tests.cycle import minimal, sales
 
@@ -123,5 +123,4 @@ def test_a_run_that_died_is_asked_for_again_but_not_for_ever(landing: Landing) -
 def test_it_looks_by_itself_only_where_fleet_yaml_says_so(tmp_path: Path) -> None:
     for watch, status in ((False, DefaultSensorStatus.STOPPED), (True, DefaultSensorStatus.RUNNING)):
         settings = Settings.model_validate({**minimal(), "source": {"path": str(tmp_path), "watch": watch}})
-        [sensor] = fleet_definitions(settings).sensors or []
-        assert sensor.default_status == status  # type: ignore[union-attr]
+        assert fleet_definitions(settings).resolve_sensor_def("landing").default_status == status

@@ -19,6 +19,7 @@ from dagster import (
 
 from assets.raw.source import SourceFiles, find_files
 from orchestration.jobs import INGEST
+from orchestration.sensors.intervals import SECONDS_BETWEEN_LOOKS
 from resources.problems import InputError
 from resources.settings import Settings
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 LISTING_TAG = "fleet/listing"
-SECONDS_BETWEEN_LOOKS = 60
 ATTEMPTS = 3
 
 

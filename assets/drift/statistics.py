@@ -1,0 +1,118 @@
+"""Two-sample statistics: what Evidently computes, and the same for many windows of one series at once.
+
+Two-sample Kolmogorov-Smirnov and chi-square as `scipy.stats` has them, the Wasserstein distance over the reference's
+standard deviation, and the population stability index, each by the formula that Evidently uses under these names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+LEAST_SPREAD = 1e-3  # Evidently's: a reference of one value has a spread all the same
+LEAST_SHARE = 1e-4  # Evidently's: share of a category that a sample lacks
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Each window of a series against all that came before it.
+
+    `statistic` is the distance or chi-square, `effect` its size, `rows` counts those of the window, `before` those
+    before it. `freedom`: degrees of freedom, of categories only.
+    """
+
+    statistic: Floats
+    effect: Floats
+    rows: Ints
+    before: Ints
+    freedom: Ints | None = None
+
+
+def ks_windows(values: Floats, groups: Ints, count: int, order: Ints | None = None) -> Windows:
+    """The two-sample Kolmogorov-Smirnov distance of each window from the values before it.
+
+    `values` have no NaN; `groups` says where each belongs: 0 is the oldest part, which is compared with nothing, then
+    windows 1 to `count` - 1, of which the last is the current one. One sort (`order`) serves all windows. `effect` is
+    the Wasserstein distance, over the standard deviation of all that came before the last window.
+    """
+    order = np.argsort(values) if order is None else order
+    ordered, placed = values[order], groups[order]
+    member = np.zeros((count, len(values)), dtype=np.int32)
+    member[placed, np.arange(len(values))] = 1
+    held = np.cumsum(member, axis=1, dtype=np.int32)
+    last_of_ties = np.append(ordered[1:] != ordered[:-1], True)
+    if not last_of_ties.all():
+        held, ordered = held[:, last_of_ties], ordered[last_of_ties]
+    rows = held[:, -1].astype(np.int64) if len(ordered) else np.zeros(count, dtype=np.int64)
+    earlier, before = np.cumsum(held[:-1], axis=0, dtype=np.int32), np.cumsum(rows[:-1])
+    apart = np.abs(held[1:] / np.maximum(rows[1:], 1)[:, None] - earlier / np.maximum(before, 1)[:, None])
+    known = (rows[1:] > 0) & (before > 0)
+    statistic = np.where(known, apart.max(axis=1, initial=0.0), np.nan)
+    moved = apart[:, :-1] @ np.diff(ordered) / spread_of(values[groups < count - 1])
+    return Windows(statistic, np.where(known, moved, np.nan), rows[1:], before)
+
+
+def chi_square_windows(codes: Ints, groups: Ints, count: int, categories: int) -> Windows:
+    """The chi-square statistic of homogeneity of each window with the rows before it; `effect` is the PSI.
+
+    `codes` are numbers of categories from 0, `groups` as for `ks_windows`. The statistic is that of the table of two
+    rows (window, before), which is finite also where a category is new.
+    """
+    held = np.bincount(groups * categories + codes, minlength=count * categories).reshape(count, categories)
+    earlier, window = np.cumsum(held[:-1], axis=0), held[1:]
+    rows, before = window.sum(axis=1), earlier.sum(axis=1)
+    both = window + earlier
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.sqrt(before / rows)[:, None]
+        terms = np.square(window * ratio - earlier / ratio) / both
+    statistic = np.where((rows > 0) & (before > 0), np.where(both > 0, terms, 0.0).sum(axis=1), np.nan)
+    effect = np.where((rows > 0) & (before > 0), stability_index(earlier, window), np.nan)
+    return Windows(statistic, effect, rows, before, np.maximum((both > 0).sum(axis=1) - 1, 0))
+
+
+def spread_windows(values: Floats, groups: Ints, count: int) -> Floats:
+    """How much wider or narrower each window is than the past ones are: |log| of the ratio of mean absolute deviations.
+
+    Deviations are from the window's own mean, so that one that moved is not called wide; `groups` as for `ks_windows`.
+    """
+    rows = np.bincount(groups, minlength=count)[1:]
+    mean = np.bincount(groups, weights=values, minlength=count) / np.maximum(np.bincount(groups, minlength=count), 1)
+    away = np.bincount(groups, weights=np.abs(values - mean[groups]), minlength=count)[1:] / np.maximum(rows, 1)
+    least = LEAST_SPREAD * spread_of(values[groups < count - 1])
+    usual = away[:-1][rows[:-1] > 1]
+    found = np.abs(np.log((away + least) / ((usual.mean() if len(usual) else 0.0) + least)))
+    return np.where((rows > 1) & (len(usual) > 0), found, np.nan)
+
+
+def chi_square_of_fit(before: Ints, window: Ints) -> float:
+    """Pearson's statistic of a window's counts against the shares before it, which Evidently uses.
+
+    Infinite where a category is new: unlike that of homogeneity, it takes the reference for the truth.
+    """
+    expected = before * (window.sum() / before.sum())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.square(window - expected) / expected
+    return float(np.where(expected > 0, terms, np.where(window > 0, np.inf, 0.0)).sum())
+
+
+def spread_of(reference: Floats) -> float:
+    """The reference's standard deviation, at least Evidently's floor."""
+    return max(float(np.std(reference)) if len(reference) else 0.0, LEAST_SPREAD)
+
+
+def stability_index(before: Ints, window: Ints) -> Floats:
+    """The population stability index of counts of the same categories, which are the last axis; NaN of no rows."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        expected, found = (_filled(counts / counts.sum(axis=-1, keepdims=True)) for counts in (before, window))
+    terms = (expected - found) * np.log(expected / found)
+    return np.where((before > 0) | (window > 0), terms, 0.0).sum(axis=-1)
+
+
+def _filled(shares: Floats) -> Floats:
+    """Shares of which none is zero, as Evidently fills them: logarithms are taken."""
+    least = np.where(shares > 0, shares, 1.0).min(axis=-1, keepdims=True)
+    return np.where(shares == 0, np.where(least <= LEAST_SHARE, least / 1e6, LEAST_SHARE), shares)

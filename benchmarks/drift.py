@@ -1,0 +1,218 @@
+"""False alarms on quiet tables and what is found of changes, beside Evidently's preset with its defaults.
+
+The code is the one of the asset: windows of each segment, the null of the fleet's quiet weeks, Simes,
+Benjamini-Hochberg, the effect threshold. A week's champion is trained on all that came before it. Prints Markdown.
+Run: .venv/bin/python -m benchmarks.drift [--weeks 40] [--repeat 10] [--real folder] [--evidently 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from assets.drift.judgement import Judgement, judge
+from assets.drift.look import HALF
+from assets.drift.plan import default_window
+from assets.drift.season import Seasons
+from assets.drift.windows import MOST_PAST, Plan, compared
+from benchmarks import drift_cases as cases
+from benchmarks.drift_cases import FIRST, Change, Made
+from resources.monitoring import Drift
+
+DRIFT = Drift()
+SEGMENTS, FEATURES, REFERENCE = 200, 4, 730
+CHANGED = 10  # segments of a fleet
+SETTINGS: list[tuple[str, str, Change, tuple[float, ...]]] = [
+    ("mean, standard deviations", "AR(1) 0.6", cases.mean_shift, (0.5, 1, 2, 3, 5)),
+    ("mean, standard deviations", "AR(1) 0.8", cases.mean_shift, (0.5, 1, 2, 3, 5)),
+    ("standard deviation, times", "AR(1) 0.6", cases.wider, (1.5, 2, 3, 5)),
+    ("new category, share", "categories, AR(1) 0.8, a tenth empty", cases.new_category, (0.1, 0.3, 0.6, 1)),
+    ("empty cells, share", "AR(1) 0.6", cases.emptied, (0.1, 0.3, 0.6, 1)),
+]
+
+
+def look(made: Made, last: int, window: int) -> Judgement:
+    """The verdict on the `window` rows up to place `last`, by a champion trained on all before them."""
+    periods = made.periods if made.periods is not None else np.arange(made.values.shape[2]) + FIRST
+    seasons, end = Seasons.of(made.frequency), periods[last]
+    plan = Plan(int(end - window), int(end - window), int(end))
+    statistics, effects = [], []
+    for values in made.values:
+        own = np.flatnonzero(np.isfinite(values[0]) & (np.arange(len(periods)) <= last))
+        found = compared(values[:, own], made.categories, periods[own], plan, seasons)
+        statistics.append(found.statistics.reshape(-1, MOST_PAST + 1))
+        effects.append(found.effects.ravel())
+    cohorts = np.zeros(len(statistics), dtype=np.int64)
+    return judge(np.stack(statistics), np.stack(effects), cohorts, HALF * DRIFT.rate, DRIFT.effect)
+
+
+def quiet(name: str, window: int, weeks: int, seed: int) -> dict[str, object]:
+    """Weeks of a quiet table, each looked at once, windows side by side: how many alarmed, and of how many segments."""
+    draw = np.random.default_rng([seed, window, *name.encode()])
+    made = cases.QUIET[name]((SEGMENTS, FEATURES, REFERENCE + weeks * window), draw)
+    found = [look(made, REFERENCE + week * window - 1, window).drifted for week in range(1, weeks + 1)]
+    theirs = [
+        row for n in range(weeks) for row in evidently_alarms(made, REFERENCE + (n + 1) * window - 1, window, [n])
+    ]
+    return {"table": name, "window": window, **_alarmed(found), **_evidently_said(theirs)}
+
+
+def _alarmed(found: list[NDArray[np.bool_]]) -> dict[str, object]:
+    weeks = np.array([each.any() for each in found])
+    return {
+        "weeks": len(found),
+        "weeks with any alarm": f"{weeks.mean():.1%}",
+        "segments alarmed": f"{np.mean([each.mean() for each in found]):.3%}",
+    }
+
+
+def _evidently_said(alarms: list[tuple[bool, bool, float]]) -> dict[str, object]:
+    if not alarms:
+        return {}
+    any_column, dataset = (np.mean([alarm[place] for alarm in alarms]) for place in (0, 1))
+    return {"Evidently: any column": f"{any_column:.0%}", "Evidently: dataset": f"{dataset:.0%}"}
+
+
+def evidently_alarms(made: Made, last: int, window: int, segments: list[int]) -> Iterator[tuple[bool, bool, float]]:
+    """Whether Evidently's preset, as it comes, says that any column, or the data set, drifted; and its seconds."""
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
+
+    names = [f"x{n}" for n in range(made.values.shape[1])]
+    text = [name for name, category in zip(names, made.categories, strict=True) if category]
+    definition = DataDefinition(
+        numerical_columns=[name for name in names if name not in text], categorical_columns=text
+    )
+    for segment in segments:
+        frame = pd.DataFrame(made.values[segment % len(made.values)].T, columns=names)[: last + 1]
+        frame = frame.astype(dict.fromkeys(text, object))
+        start = time.perf_counter()
+        sides = [Dataset.from_pandas(part, definition) for part in (frame[-window:], frame[:-window])]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            told = Report([DataDriftPreset()]).run(*sides).dict()["metrics"][0]["value"]
+        yield told["count"] > 0, told["share"] >= 0.5, time.perf_counter() - start
+
+
+def changed(
+    setting: tuple[str, str, Change, tuple[float, ...]], window: int, repeat: int, evidently: int, *, one: bool = False
+) -> list[dict[str, object]]:
+    """Share of the changed segments that are found, by size of change: one feature of some segments of a fleet."""
+    said, name, change, sizes = setting
+    rows = []
+    for size in sizes:
+        hits, false, theirs = [], [], []
+        for seed in range(repeat):
+            draw = np.random.default_rng([seed, window, *said.encode(), *name.encode()])
+            made = cases.QUIET[name]((SEGMENTS, FEATURES, REFERENCE + window), draw)
+            some = draw.choice(SEGMENTS, 1 if one else CHANGED, replace=False)
+            made.values[some, 1, -window:] = change(made.values[some, 1, -window:], size, draw)
+            drifted = look(made, REFERENCE + window - 1, window).drifted
+            hits.append(drifted[some].mean())
+            false.append((drifted.sum() - drifted[some].sum()) / max(drifted.sum(), 1))
+            if seed * CHANGED < evidently:
+                theirs += list(evidently_alarms(made, REFERENCE + window - 1, window, some[:evidently].tolist()))
+        rows.append(_row(f"{said}{', one segment' * one}", name, window, size, hits, false, theirs))
+    return rows
+
+
+def broken_season(window: int, repeat: int, evidently: int) -> list[dict[str, object]]:
+    """Weekdays in another order: the same values of a whole week, each on another day."""
+    rows = []
+    for size in (0.5, 1, 2, 4):
+        hits, false, theirs = [], [], []
+        for seed in range(repeat):
+            draw = np.random.default_rng([seed, window, 77])
+            plain = cases.QUIET["AR(1) 0.6"]((SEGMENTS, FEATURES, REFERENCE + window), draw).values
+            values = cases.weekly(plain, size)
+            some = draw.choice(SEGMENTS, CHANGED, replace=False)
+            values[some, :, -window:] = (values - plain)[some, :, -window - 3 : -3] + plain[some, :, -window:]
+            made = cases.numbers(values)
+            drifted = look(made, REFERENCE + window - 1, window).drifted
+            hits.append(drifted[some].mean())
+            false.append((drifted.sum() - drifted[some].sum()) / max(drifted.sum(), 1))
+            if seed * CHANGED < evidently:
+                theirs += list(evidently_alarms(made, REFERENCE + window - 1, window, some[:evidently].tolist()))
+        rows.append(_row("week broken, its standard deviation", "AR(1) 0.6", window, size, hits, false, theirs))
+    return rows
+
+
+def _row(
+    said: str, name: str, window: int, size: float, hits: list[float], false: list[float], theirs: list
+) -> dict[str, object]:
+    found = {"change": said, "table": name, "rows": window, "size": size, "found": f"{np.mean(hits):.0%}"}
+    return {**found, "false, of the alarms": f"{np.mean(false):.1%}", **_evidently_said(theirs)}
+
+
+def real(file: Path, segments: int, evidently: int) -> dict[str, object]:
+    """Weeks of a real table's last year, windows side by side, each champion trained on all before."""
+    weekly = "walmart" in file.name
+    made = cases.walmart(file, segments) if weekly else cases.beijing(file)
+    window, total = default_window(made.frequency), made.values.shape[2]
+    # of the retail table the weeks between the holidays, February to October 2012, are the quiet ones
+    looks = range(total - 1, total - 9 * window, -window) if weekly else range(total - 1, total - 52 * window, -window)
+    found = [look(made, last, window).drifted for last in looks]
+    theirs = [row for n, last in enumerate(looks) for row in evidently_alarms(made, last, window, [n])][:evidently]
+    return {"table": f"{file.stem}, {len(made.values)} segments", "window": window, **_alarmed(found),
+            **_evidently_said(theirs)}  # fmt: skip
+
+
+def main() -> None:
+    """Runs all of it on two cores and prints a table a part."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--weeks", type=int, default=40)
+    parser.add_argument("--repeat", type=int, default=10)
+    parser.add_argument("--evidently", type=int, default=5, help="reports for each case")
+    parser.add_argument("--real", type=Path)
+    parser.add_argument("--segments", type=int, default=600, help="of the real retail table")
+    parser.add_argument("--parts", default="quiet,changed,real")
+    asked = parser.parse_args()
+    with ProcessPoolExecutor(2) as pool:
+        if "quiet" in asked.parts:
+            tasks = [pool.submit(quiet, name, window, asked.weeks, 0) for name in cases.QUIET for window in (7, 28)]
+            show(pd.DataFrame([task.result() for task in tasks]))
+        if "changed" in asked.parts:
+            work = partial(changed, repeat=asked.repeat, evidently=asked.evidently)
+            windows = (7, 14, 28, 56)
+            tasks = [pool.submit(work, setting, window) for setting in SETTINGS for window in windows]
+            tasks += [pool.submit(work, SETTINGS[0], window, one=True) for window in windows]
+            tasks += [pool.submit(broken_season, window, asked.repeat, asked.evidently) for window in windows]
+            show(by_rows([row for task in tasks for row in task.result()]))
+        if "real" in asked.parts and asked.real:
+            files = sorted(asked.real.glob("*.parquet"))
+            tasks = [pool.submit(real, file, asked.segments, 50) for file in files]
+            show(pd.DataFrame([task.result() for task in tasks]))
+
+
+def by_rows(rows: list[dict[str, object]]) -> pd.DataFrame:
+    """A row a change and size, a column for each number of rows; what Evidently finds in brackets."""
+    frame, keys = pd.DataFrame(rows), ["change", "table", "size"]
+    frame["said"] = frame["found"] + " (" + frame.get("Evidently: any column", "") + ")"
+    false = "false, of the alarms"
+    frame[false] = frame[false].str.rstrip("%").astype(float)
+    wide = frame.pivot_table(index=keys, columns="rows", values="said", aggfunc="first", sort=False)
+    wide.columns = [f"{rows} rows" for rows in wide.columns]
+    shares = frame.groupby(keys, sort=False)[false].mean().map("{:.1f}%".format)
+    return wide.join(shares).reset_index()
+
+
+def show(frame: pd.DataFrame) -> None:
+    """Prints a table in Markdown."""
+    print("| " + " | ".join(map(str, frame.columns)) + " |")
+    print("|" + " --- |" * len(frame.columns))
+    for row in frame.itertuples(index=False):
+        print("| " + " | ".join(map(str, row)) + " |")
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    main()
