@@ -112,6 +112,7 @@ def test_an_incumbents_error_on_the_whole_holdout_which_it_was_chosen_by_decides
 def test_a_holdout_without_a_label_promotes_nobody() -> None:
     decision = decide(evaluation(rows=0, served=None, baseline=None), TOLERATED)
     assert not decision.promote
+    assert decision.worse
     assert "no labelled row" in decision.reasons[0]
 
 
@@ -357,5 +358,5 @@ def test_a_fleet_all_of_whose_segments_would_stay_is_not_promoted(same: bool, se
     undefined = Losses(plain.segments.rows, plain.segments.challenger * np.nan, plain.segments.incumbent)
     pooled = Pooled(**{**vars(plain), "segments": undefined})
     decision = decide(GOOD, TOLERATED, Promotion(), pooled)
-    assert (decision.promote, decision.refit) == (False, not same)
+    assert (decision.promote, decision.refit, decision.worse) == (False, not same, same)
     assert f"{segments} segments keep the incumbent: {NO_NUMBER}" in said(decision)
