@@ -2,8 +2,8 @@
 
 The scores of past windows, pooled over the fleet, are the null distribution: an empirical null (Efron 2004,
 "Large-scale simultaneous hypothesis testing: the choice of a null hypothesis", JASA 99), whose p-values are conformal
-ranks. Beyond the pool the tail is a generalised Pareto distribution (Knijnenburg, Wessels, Reinders and Shmulevich 2009,
-"Fewer permutations, more accurate P-values", Bioinformatics 25(12)).
+ranks. Beyond the pool the tail is a generalised Pareto distribution (Knijnenburg, Wessels, Reinders and Shmulevich
+2009, "Fewer permutations, more accurate P-values", Bioinformatics 25(12)).
 """
 
 from __future__ import annotations
