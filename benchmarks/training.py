@@ -45,20 +45,22 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--every", type=float, default=40.0, help="seconds between two turns of the bare loop")
     parser.add_argument("--folder", type=Path, help="keep the lake here; an existing one is used again")
+    parser.add_argument("--share", type=float, default=1.0, help="train the segments of this share of the buckets only")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--ours", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.ours:
-        _train(given.ours)
+        _train(given.ours, given.share)
         return
     folder = given.folder or Path(tempfile.mkdtemp(prefix="fleet_training_"))
     if not (folder / "lake").exists():
         make_fleet(folder, given.segments, ROWS, os.cpu_count() or 1)
-    runs = [_run(folder, given.every) for _ in range(given.repeat)]
+    runs = [_run(folder, given.every, given.share) for _ in range(given.repeat)]
     figures = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
         "segments": given.segments,
+        "share of the buckets trained": given.share,
         "rows a segment": ROWS,
         **{
             f"ours / {name}, median": round(statistics.median(run[f"ours / {name}"] for run in runs), 3)
@@ -71,14 +73,15 @@ def main() -> None:
         shutil.rmtree(folder)
 
 
-def _run(folder: Path, every: float) -> dict[str, Any]:
+def _run(folder: Path, every: float, share: float) -> dict[str, Any]:
     for made in ("boosters", "models"):
         shutil.rmtree(folder / "lake" / made, ignore_errors=True)
     shutil.rmtree(folder / "dagster", ignore_errors=True)
     (folder / "dagster").mkdir()
     began, paused = time.perf_counter(), 0.0
     others: dict[str, list[tuple[int, float]]] = {"bare": [], "joblib": []}
-    ours = subprocess.Popen([sys.executable, "-m", "benchmarks.training", "--ours", str(folder)], cwd=ROOT)
+    command = [sys.executable, "-m", "benchmarks.training", "--ours", str(folder), "--share", str(share)]
+    ours = subprocess.Popen(command, cwd=ROOT)
     peaks: dict[str, int] = {}
     turns, next_turn = _turns(folder), began + every
     watcher = threading.Thread(target=_watch_memory, args=(ours, peaks), daemon=True)
@@ -157,16 +160,16 @@ def _turns(folder: Path) -> Iterator[list[list[str]]]:
         yield [[next(chosen)] for _ in range(processes)]
 
 
-def _train(folder: Path) -> None:
+def _train(folder: Path, share: float) -> None:
     """Our side: one Dagster run of `segment_models` on an instance with batched SQLite."""
     os.environ["DAGSTER_HOME"] = str(folder / "dagster")
     settings_file = (ROOT / "dagster.yaml").read_text().replace(".dagster", str(folder / "dagster/storage"))
     (folder / "dagster/dagster.yaml").write_text(settings_file)
     from dagster import AssetKey, DagsterInstance, materialize
 
-    from assets.features.publish import SEGMENTS
+    from assets.features.publish import SEGMENTS, current_features
     from assets.models.asset import SEGMENT_MODELS, models_asset
-    from assets.partitions import add_partitions
+    from assets.partitions import add_partitions, bucket_of
     from orchestration.event_log import enable_batching
     from resources.spark import Spark
 
@@ -176,12 +179,15 @@ def _train(folder: Path) -> None:
     with DagsterInstance.get() as instance:
         keys = lake.table(SEGMENTS).arrow(columns=["__segment"])["__segment"].to_pylist()
         add_partitions(instance, settings.partitions_name, keys)
+        buckets = current_features(lake).buckets
+        asked = keys if share == 1 else [key for key in keys if bucket_of(key, buckets) < share * buckets]
+        config = {"ops": {f"made__{SEGMENT_MODELS}": {"config": {"segments": None if share == 1 else asked}}}}
         # a side that is halted sends no heartbeats
         resources = {"lake": lake, "spark": Spark(conf={"spark.network.timeout": "7200s"})}
-        result = materialize([models_asset(settings)], instance=instance, resources=resources)
+        result = materialize([models_asset(settings)], instance=instance, resources=resources, run_config=config)
         marked = len(instance.get_materialized_partitions(AssetKey(["made", SEGMENT_MODELS])))
-    if not result.success or marked != len(keys):
-        raise SystemExit(f"{marked} of {len(keys)} partitions marked")
+    if not result.success or marked != len(asked):
+        raise SystemExit(f"{marked} of {len(asked)} partitions marked")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from urllib.parse import unquote
 from pydantic import AfterValidator, Field
 
 from resources.contract import Contract
+from resources.judging import Checks, Evaluation, Failures, Forecasts, Promotion
 from resources.monitoring import Drift, Notify
 from resources.problems import InputError, Problem
-from resources.section import Names, Positive, Section, Share
+from resources.section import Names, Positive, Section
 
 CONFIG_VARIABLE = "FLEET_CONFIG"
 REPOSITORY_ROOT = Path(__file__).resolve().parent.parent
@@ -25,14 +26,10 @@ CalendarFeature = Literal[
     "month", "quarter", "year", "trend",
 ]  # fmt: skip
 Statistic = Literal["mean", "std", "min", "max", "sum"]
-Metric = Literal["wape", "mae", "rmse", "rmspe", "pinball", "auc", "log_loss"]
 Objective = Literal[
     "regression", "regression_l1", "huber", "fair", "poisson", "quantile", "mape", "gamma", "tweedie",
     "binary",
 ]  # fmt: skip
-# objective -> the metric that models are judged by where none is named, and all that mean something for it
-OF_NUMBERS = ("wape", "mae", "rmse", "rmspe")
-METRICS = {"binary": ("log_loss", "auc"), "quantile": ("pinball", *OF_NUMBERS)}
 # sections that say where a fleet is kept, how it is watched, by whom and how long: no result depends on them
 SHAPES_NOTHING = ("lake", "owner", "schedule", "mlflow", "retention", "drift", "notify")
 _ONE_THREAD = "nothing: each model trains on one thread, so that results repeat"
@@ -146,74 +143,6 @@ class FleetModel(Section):
     rows: Annotated[int, Field(ge=1_000)] = 500_000
 
 
-class Failures(Section):
-    """What happens to a segment whose training fails: seconds and retries it gets; the share that blocks promotion."""
-
-    tolerated: Share = 0.05
-    time_limit: Annotated[float, Field(gt=0)] = 900.0
-    retries: Annotated[int, Field(ge=0, le=10)] = 1
-
-
-class Evaluation(Section):
-    """How models are judged; periods are those of `frequency`.
-
-    `metric` follows the objective: `wape`, of `quantile` `pinball`, of `binary` `log_loss`.
-    """
-
-    holdout: Positive | None = None
-    metric: Metric | None = None
-    season: Positive | None = None
-    minimum_history: Annotated[int, Field(ge=2)] | None = None
-
-
-class Promotion(Section):
-    """When a challenger may serve, and how it comes to: docs/promotion.md.
-
-    `margin`: share by which a changed recipe's total error must be lower than the incumbent's while there are few
-    origins; `tolerance`: share by which that of the same recipe on newer data may be higher over a horizon.
-    `worse_than_baseline`: share of segments; `bias`: share of the labels' sum. `false_swaps`: share of segments that
-    may be swapped, or kept, by chance. `origins`: how many before blocks and single segments are tested. `expires`:
-    days that an approval is waited for. `shadow`, `split`: shares of segments, the same every week.
-    """
-
-    mode: Literal["automatic", "manual"] = "automatic"
-    expires: Annotated[float, Field(gt=0)] = 14.0
-    margin: Share = 0.01
-    tolerance: Share = 0.02
-    worse_than_baseline: Share = 0.5
-    bias: Annotated[float, Field(gt=0)] = 0.5
-    false_swaps: Share = 0.05
-    origins: Annotated[int, Field(ge=4)] = 4
-    shadow: Share = 0.0
-    split: Share = 0.0
-
-
-class Forecasts(Section):
-    """`closed_after`: periods without a row after which a segment is closed; the horizon by default."""
-
-    closed_after: Positive | None = None
-
-
-class Checks(Section):
-    """Thresholds of the asset checks; shares of rows, segments or periods.
-
-    `freshness` counts calendar periods since the last label; `label_shift` is a population stability index; `actuals`
-    is the share of due forecasts that may lack a label, `live_error` how far above that at promotion the live error
-    may be, as a share of it.
-    """
-
-    quarantine: Share = 0.05
-    freshness: Positive | None = None
-    volume: Share = 0.5
-    vanished: Share = 0.05
-    appeared: Share = 0.5
-    gaps: Share = 0.2
-    nulls: Share = 0.98
-    label_shift: Annotated[float, Field(gt=0)] = 0.25
-    actuals: Share = 0.1
-    live_error: Annotated[float, Field(gt=0)] = 0.5
-
-
 class Schedule(Section):
     """When the weekly cycle runs while `make ui` or a Dagster daemon is up."""
 
@@ -296,13 +225,8 @@ class Settings(Section):
     @property
     def tracking_uri(self) -> str:
         """MLflow's tracking URI: configured, from the environment, or SQLite beside the lake."""
-        embedded = f"sqlite:///{self.lake}/mlflow/mlflow.db" if is_local(self.lake) else ""
+        embedded = f"sqlite:///{self.lake}/mlflow/mlflow.db"
         return self.mlflow.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded
-
-
-def metrics_of(objective: str) -> tuple[str, ...]:
-    """The metrics that mean something for an objective; the first is used where none is named."""
-    return METRICS.get(objective, OF_NUMBERS)
 
 
 def is_local(path: str) -> bool:
@@ -337,7 +261,10 @@ def read_settings(path: str | os.PathLike[str]) -> Settings:
     folder = file.parent
     source = settings.source.model_copy(update={"path": absolute(settings.source.path, folder)})
     lake = absolute(settings.lake, folder)
-    if is_local(lake) and unquote(lake) != lake:
+    if not is_local(lake):
+        what = f"{lake} is no folder, and the embedded Spark writes to folders only"
+        raise InputError([Problem(f"{file.name} lake", what, "name a folder of this machine, such as data/lake")])
+    if unquote(lake) != lake:
         what = f"{lake} holds a percent escape, which Delta Lake takes for another character"
         raise InputError([Problem(f"{file.name} lake", what, "choose a folder without it")])
     return settings.model_copy(update={"source": source, "lake": lake})

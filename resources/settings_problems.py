@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from resources.judging import Metric, metrics_of
 from resources.problems import InputError, Problem
-from resources.settings import Metric, Settings, metrics_of
+from resources.settings import Settings
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -159,7 +160,7 @@ EXAMPLES = {
     "schedule.cron": "write '0 3 * * 1' for Mondays at three in the morning",
     "schedule.timezone": "write Asia/Tokyo, Europe/Berlin or UTC",
     "retention": "write {keep: 8, pinned: [3, 7]}: versions to keep, and snapshots to keep whatever their age",
-    "lake": "write a folder or bucket such as data/lake",
+    "lake": "write a folder such as data/lake",
     "model.params": "write LightGBM parameters such as {learning_rate: 0.05}",
 }
 

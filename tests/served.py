@@ -21,9 +21,9 @@ from assets.evaluation.judge import EVALUATION, Evaluation, evaluate
 from assets.features.publish import current_features
 from assets.forecasts.publish import FORECASTS, publish_forecasts
 from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
+from resources.judging import Promotion
 from resources.lake import Lake
 from resources.mlflow import exported_uris_kept
-from resources.settings import Promotion
 from resources.spark import Spark
 from tests.champions.test_publish import in_run
 from tests.cycle import House, flats, give_store, house, minimal, sales, without_time

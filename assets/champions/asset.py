@@ -33,7 +33,9 @@ from assets.champions.rollback import few, roll_back, unpin
 from assets.code_version import code_version
 from assets.evaluation.incumbent import CHAMPIONS, Champion, published_champion
 from assets.evaluation.judge import EVALUATION, latest_evaluation
+from assets.evaluation.live_comparison import live_comparison
 from assets.evaluation.live_errors import LIVE_ERRORS
+from assets.evaluation.live_summary import metric_of_live
 from assets.evaluation.report import totals_plot
 from assets.models.spread import Say
 from assets.presentation import BLUE, GREEN, ORANGE, column_schema, mistakes_explained, new_figure, plot, png, table
@@ -101,7 +103,7 @@ def champions_asset(settings: Settings) -> AssetsDefinition:
         serves = f"version {serving.version} serves" if serving else "the baseline serves"
         context.log.info(f"champions: {outcome.what}, {serves}; {'; '.join(outcome.reasons)}")
         by = "" if config.action is Action.GATE else config.by
-        metadata = _metadata(lake, mlflow, settings.name, outcome, {"by": by, "run_id": context.run_id})
+        metadata = _metadata(lake, mlflow, settings, outcome, {"by": by, "run_id": context.run_id})
         if by:
             metadata |= {"by": by, "note": config.note}
         version = serving.tags["published"] if serving else "none"
@@ -160,7 +162,7 @@ def _day(text: str | None) -> date | None:
         raise InputError([Problem("pin_until", f"{text!r} is no day", "write it as 2030-01-31")]) from None
 
 
-def _metadata(lake: Lake, mlflow: Mlflow, name: str, outcome: Outcome, said: dict[str, str]) -> dict[str, Any]:
+def _metadata(lake: Lake, mlflow: Mlflow, settings: Settings, outcome: Outcome, said: dict[str, str]) -> dict[str, Any]:
     history, serving = versions_table(mlflow), outcome.serving
     metadata: dict[str, Any] = {
         "outcome": outcome.what,
@@ -177,11 +179,15 @@ def _metadata(lake: Lake, mlflow: Mlflow, name: str, outcome: Outcome, said: dic
             "segments that lose most": table(changes.head(WORST)),
             "segments not promoted": table(kept_segments(outcome.listing)),
         }
+    shadow, intervals = live_comparison(lake, metric_of_live(settings.evaluation.metric))
+    if len(shadow):
+        metadata["challenger against champion"] = table(shadow)
+        figures["challenger against champion, live"] = intervals
     metadata |= {title: plot(figure) for title, figure in figures.items()}
     version = f"version {serving.version}" if serving else "the baseline"
     facts = {**said, "outcome": outcome.what, "reasons": outcome.reasons, "version": version}
     drawn = [png(figure) for figure in figures.values()]
-    page = report_page(name, facts, outcome.listing, changes, outcome.record, history, drawn)
+    page = report_page(settings.name, facts, outcome.listing, changes, outcome.record, shadow, history, drawn)
     metadata["report"] = MetadataValue.path(lake.write_file(REPORT, page.encode()))
     if outcome.what != UNCHANGED and not said["by"]:
         mlflow.run().log_text(page, "champions.html")

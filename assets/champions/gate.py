@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from assets.champions.clearly import Improvement, chances_of_worse, discoveries, fleet_improvement
 from assets.evaluation.pooled import Losses, Pooled
-from resources.settings import Promotion
+from resources.judging import Promotion
 
 FIRST, SAME, CHANGED = "first fleet", "same recipe", "changed recipe"
 KEPT = pa.schema([("segment", pa.string()), ("why", pa.string())])

@@ -38,9 +38,9 @@ from assets.evaluation.live_summary import metric_of_live
 from assets.evaluation.shadow import shadow_verdict
 from assets.models.store import UNKNOWN, trainings
 from assets.models.wholeness import missing_files, set_aside_corrupt
+from resources.judging import Promotion
 from resources.lake import Lake
 from resources.mlflow import CHALLENGER, Mlflow
-from resources.settings import Promotion
 
 REFUSED, UNCHANGED = "refused", "unchanged"
 GATE = "gate"

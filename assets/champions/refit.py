@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from assets.champions.gate import Decision, decide
 from assets.evaluation.comparisons import main_training
 from assets.evaluation.incumbent import Champion
-from assets.evaluation.judge import Evaluation, evaluate
+from assets.evaluation.judge import Evaluation, evaluate, latest_evaluation, still_holds
 from assets.evaluation.pooled import pooled_comparison
 from assets.features.publish import current_features
 from assets.features.rebuild import features_of
@@ -43,6 +43,8 @@ def candidacy(
 ) -> Candidacy:
     """The fleet that the gate is about: the one judged or, where its new recipe is not clearly better, a refit."""
     decision = decided(lake, settings, judged)
+    if (decision.promote or decision.refit) and (strangers := _never_met(lake, judged, champion)):
+        return Candidacy(judged, replace(decision, promote=False, refit=False, reasons=(strangers,)))
     if not decision.refit or champion is None:
         return Candidacy(judged, decision)
     refitted, why_not = refit(lake, spark, settings, judged, champion, say)
@@ -51,6 +53,17 @@ def candidacy(
     own = decided(lake, settings, refitted)
     told = ("the incumbent's recipe was refitted on the new data instead", *own.reasons)
     return Candidacy(refitted, replace(own, reasons=(*decision.reasons, *told)), decision)
+
+
+def _never_met(lake: Lake, judged: Evaluation, champion: Champion | None) -> str:
+    """Why an evaluation says nothing of who serves now; empty where they met, or the refit that it led to serves."""
+    instead = latest_evaluation(lake, REFITS)
+    led_to = instead is not None and instead.record["raw_digest"] == judged.record["raw_digest"]
+    if still_holds(judged, champion) or (instead is not None and led_to and still_holds(instead, champion)):
+        return ""
+    met, serves = judged.record["champion_version"], champion.version if champion else None
+    who = [f"version {version}" if version else "the baseline" for version in (met, serves)]
+    return f"the last evaluation met {who[0]}, but {who[1]} serves: materialize evaluation, which compares them"
 
 
 def refit(

@@ -78,13 +78,15 @@ def report_page(
     listing: pa.Table | None,
     changes: pd.DataFrame | None,
     record: dict[str, Any] | None,
+    shadow: pd.DataFrame,
     versions: pd.DataFrame,
     plots: list[str],
 ) -> str:
     """The HTML page of what a run did with the champion.
 
     `said`: `outcome`, `reasons`, `version`, `by`, `run_id`. `listing`: the fleet that was decided on, if there is one,
-    with its `changes` (see `segment_changes`). `plots`: PNGs as base64.
+    with its `changes` (see `segment_changes`). `shadow`: a row a comparison, see `live_comparison`. `plots`: PNGs as
+    base64.
     """
     from jinja2 import Environment
 
@@ -98,6 +100,8 @@ def report_page(
         counts=counts,
         kept=_records(kept_segments(listing)) if listing is not None else [],
         worst=_records(changes.head(WORST)) if changes is not None else [],
+        shadow=_records(shadow),
+        errors_of=[name for name in shadow.columns if name.startswith(("champion ", "challenger "))],
         versions=_records(versions),
         plots=plots,
     )

@@ -87,7 +87,7 @@ def evaluate(
     last = latest_evaluation(lake, name)
     mended = training.record.get("mended", 0)
     digest = version_of(training.id, mended, features.digest, training.recipe.metric, CODE_VERSION)
-    if last and last.digest == digest and _still_holds(last, champion):
+    if last and last.digest == digest and still_holds(last, champion):
         return last, False
     challenger = challenger_listing(lake, features, training, champion)
     incumbent = incumbent_for(lake, features, training.recipe, champion)
@@ -123,8 +123,8 @@ def _compared(
     return facts
 
 
-def _still_holds(last: Evaluation, champion: Champion | None) -> bool:
-    """Whether nothing was promoted since, or just the fleet that was judged."""
+def still_holds(last: Evaluation, champion: Champion | None) -> bool:
+    """Whether an evaluation met who serves now: nothing was promoted since, or just the fleet that was judged."""
     version = champion.version if champion else None
     judged_itself = champion is not None and champion.tags.get("evaluation") == last.digest
     return last.record["champion_version"] == version or judged_itself

@@ -26,9 +26,10 @@ from assets.raw.profile import Profile
 from assets.raw.recipe import Recipe, recipe_of
 from assets.raw.rules import Rule, failed_at_work, rules_of
 from assets.raw.snapshot import RAW, read_snapshot
-from resources.lake import Lake, Table
+from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark, quoted, spark_errors
+from resources.table import Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -14,9 +14,10 @@ from assets.features.publish import FEATURES, FeatureSet, features_digest
 from assets.raw.recipe import Recipe
 from assets.raw.snapshot import RAW, read_snapshot
 from resources.files import remove
-from resources.lake import Lake, Staging
+from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark
+from resources.table import Staging
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -28,10 +28,11 @@ from assets.models.store import Training, shared_listing, trainings
 from assets.raw.parse import KEY, PERIOD, Kind
 from assets.raw.recipe import Recipe
 from resources.files import remove, write_parquet
-from resources.lake import Lake, Staging, staged_files
+from resources.lake import Lake
 from resources.problems import InputError, Problem
 from resources.settings import Settings
 from resources.spark import Spark
+from resources.table import Staging, staged_files
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -13,7 +13,8 @@ import pyarrow as pa
 from assets.models.line import LINE
 from assets.raw.recipe import Recipe
 from resources.files import filesystem, write_parquet
-from resources.lake import Lake, Staging
+from resources.lake import Lake
+from resources.table import Staging
 
 MODELS, TRAINING, PRUNED = "models", "training", "pruned"
 BESIDE = "beside"  # in the record of a training that is not what fleet.yaml asks for: an incumbent's recipe, refitted

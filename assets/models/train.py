@@ -37,8 +37,8 @@ from assets.models.tasks import fleet_task, training_tasks
 from assets.models.wholeness import missing_files, set_aside_corrupt
 from assets.models.worker import Plan, train_bucket
 from assets.raw.recipe import Recipe
+from resources.judging import Failures
 from resources.lake import Lake
-from resources.settings import Failures
 from resources.spark import Spark
 
 CODE_VERSION = code_version(

@@ -6,8 +6,9 @@ from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity,
 
 from assets.raw.layout import missing_columns
 from assets.raw.snapshot import RAW
-from resources.lake import Lake, Table
+from resources.lake import Lake
 from resources.settings import Settings
+from resources.table import Table
 
 WARN, COMPARED = AssetCheckSeverity.WARN, 5
 

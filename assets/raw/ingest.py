@@ -24,11 +24,12 @@ from assets.raw.source import (
     refuse_growing,
 )
 from assets.raw.text_files import refuse_unreadable_text
-from resources.lake import Lake, staged_files
+from resources.lake import Lake
 from resources.problems import InputError, Problem
 from resources.pruned import pruned, refuse_pruned
 from resources.settings import Settings
 from resources.spark import Spark, quoted, spark_errors
+from resources.table import staged_files
 
 if TYPE_CHECKING:
     import pyarrow as pa

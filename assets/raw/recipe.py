@@ -13,8 +13,9 @@ from assets.raw.calendar import Calendar, base, default_holdout, default_horizon
 from assets.raw.parse import Kind
 from assets.raw.profile import Profile, Timeline
 from assets.raw.split import EVERYTHING, ROWS_A_CLASS
+from resources.judging import metrics_of
 from resources.problems import Problem
-from resources.settings import Settings, metrics_of
+from resources.settings import Settings
 
 CALENDAR_FEATURES = {
     "s": ["minute", "hour", "day_of_week"],

@@ -9,11 +9,12 @@ import pyarrow as pa
 from assets.raw.layout import missing_columns
 from assets.raw.read import under_own_names
 from assets.raw.source import LINEAGE, PART
-from resources.lake import Lake, Table
+from resources.lake import Lake
 from resources.problems import InputError
 from resources.pruned import refuse_pruned
 from resources.settings import Settings
 from resources.spark import Spark, literal_path
+from resources.table import Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from mlflow import MlflowClient
 
-from resources.lake import Table
+from resources.table import Table
 
 T = TypeVar("T")
 MUTATIONS = (

@@ -17,10 +17,10 @@ from assets.champions.promotion import PENDING, PROMOTED, UNCHANGED, promote
 from assets.champions.registry import Word
 from assets.champions.rollback import roll_back, unpin
 from assets.evaluation.incumbent import CHAMPIONS, listing_digest, published_champion, standing, whole_champion
+from resources.judging import Promotion
 from resources.mlflow import CHALLENGER, CHAMPION, Mlflow
 from resources.problems import InputError
 from resources.pruned import record_pruned
-from resources.settings import Promotion
 from tests.champions.test_publish import YES, judged, mlflow, publish, serving
 from tests.lakes import Trained
 

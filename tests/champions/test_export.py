@@ -16,7 +16,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from assets.champions import export as exporting
-from assets.champions.export import export_fleet, file_name
+from assets.champions.export import export_fleet
+from assets.champions.export_tables import file_name
 from assets.champions.served_fleet import ServedFleet
 from assets.partitions import partition_key
 from resources.problems import InputError
@@ -204,7 +205,7 @@ def test_what_dies_on_the_way_leaves_nothing(served: Served, tmp_path: Path, mon
         raise RuntimeError("died")
 
     with monkeypatch.context() as patched:
-        patched.setattr(exporting, "_write_question", die)
+        patched.setattr(exporting, "write_question", die)
         with pytest.raises(RuntimeError, match="died"):
             export_fleet(served.lake, served.champion, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

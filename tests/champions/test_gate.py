@@ -17,7 +17,7 @@ from assets.champions.gate import (
     decide,
 )
 from assets.evaluation.pooled import Losses, Pooled
-from resources.settings import Promotion
+from resources.judging import Promotion
 
 TOLERATED = 0.05
 HORIZON = 4

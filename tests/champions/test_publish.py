@@ -12,11 +12,12 @@ import pytest
 from assets.champions import registry
 from assets.champions.gate import Decision
 from assets.champions.promotion import PROMOTED, REFUSED, UNCHANGED, Outcome, promote
+from assets.champions.refit import candidacy
 from assets.evaluation.incumbent import CHAMPIONS, Champion, listing_digest, published_champion
 from assets.evaluation.judge import EVALUATION, Evaluation, evaluate
 from assets.models.train import train_fleet
+from resources.judging import Promotion
 from resources.mlflow import Mlflow
-from resources.settings import Promotion
 from tests.champions.killed import MUTATIONS, dying_at
 from tests.cycle import give_store
 from tests.lakes import GOOD, Trained
@@ -45,12 +46,12 @@ def in_run(resource: Mlflow, run_id: str) -> Mlflow:
     return resource
 
 
-def judged(made: Trained, rounds: int) -> Evaluation:
-    """The evaluation of a recipe with so many trees."""
+def judged(made: Trained, rounds: int, champion: Champion | None = None) -> Evaluation:
+    """The evaluation of a recipe with so many trees, which meets a champion."""
     recipe = made.recipe.model_copy(update={"model": {**made.recipe.model, "rounds": rounds}})
     training, _ = train_fleet(made.home.lake, made.home.spark, made.features, recipe)
     one = dataclasses.replace(made, recipe=recipe, training=training)
-    return evaluate(one.home.lake, one.home.spark, one.home.settings, one.features, training, None)[0]
+    return evaluate(one.home.lake, one.home.spark, one.home.settings, one.features, training, champion)[0]
 
 
 def publish(made: Trained, mlflow: Mlflow, rounds: int = 30) -> Champion:
@@ -159,6 +160,16 @@ def test_a_crash_at_any_step_leaves_the_old_champion_or_the_new(
     previous = mlflow.aliased("previous")
     assert previous is not None
     assert previous["version"] == "1"
+
+
+def test_a_fleet_that_never_met_who_serves_is_not_promoted(own: Trained, mlflow: Mlflow) -> None:
+    home, stranger = own.home, judged(own, 10)
+    champion = publish(own, mlflow)
+    found = candidacy(home.lake, home.spark, home.settings, stranger, champion)
+    assert not found.decision.promote
+    assert "met the baseline, but version 1 serves" in found.decision.reasons[0]
+    met = candidacy(home.lake, home.spark, home.settings, judged(own, 10, champion), champion)
+    assert "serves: materialize evaluation" not in " ".join(met.decision.reasons)
 
 
 def test_a_crash_before_the_first_alias_leaves_nobody_serving(

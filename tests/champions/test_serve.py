@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,20 +21,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from assets.champions.export import export_fleet
 from resources.settings import REPOSITORY_ROOT
 from tests.served import KEY, Served
 
 ASKED = [*KEY, "day"]
+PROGRAMS = Path(sys.executable).parent  # MLflow looks for uvicorn on the path
 NEVER_AS_CSV = {"", "null", "NULL", "None", "nan"}  # what readers of CSV take for empty; they also end a cell at NUL
 
 
 @contextmanager
-def serving(model: str, folder: Path, environment: dict[str, str]) -> Iterator[str]:
+def serving(model: str, folder: Path, environment: dict[str, str], programs: Path = PROGRAMS) -> Iterator[str]:
     """Address of a server of a model; it is stopped afterwards, with all that it started."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    programs = Path(sys.executable).parent  # MLflow looks for uvicorn on the path
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     command = [programs / "mlflow", "models", "serve", "-m", model, "-p", str(port)]
     log = (folder / "server.log").open("w")
@@ -181,3 +183,19 @@ def test_several_clients_at_once_get_their_own_answers(server: str, served: Serv
     for (status, answer), part in zip(answers, parts, strict=True):
         assert status == 200, answer
         same(answer, part, served.champion.version)
+
+
+@pytest.mark.slow
+def test_a_fresh_environment_made_of_its_requirements_serves_an_export(served: Served, tmp_path: Path) -> None:
+    export, fresh = tmp_path / "export", tmp_path / "environment"
+    export_fleet(served.lake, served.champion, export)
+    uv = shutil.which("uv") or str(REPOSITORY_ROOT / ".venv/uv/bin/uv")
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, fresh], check=True)
+    wanted = ["--python", fresh / "bin/python", "-r", export / "requirements.txt"]
+    subprocess.run([uv, "pip", "install", "--quiet", *wanted], check=True)
+    asked = "import importlib.util as u; print([n for n in ('assets', 'pyspark', 'dagster') if u.find_spec(n)])"
+    assert subprocess.check_output([fresh / "bin/python", "-c", asked], cwd=tmp_path, text=True).strip() == "[]"
+    with serving(str(export), tmp_path, {}, fresh / "bin") as address:
+        status, answer = post(address, as_records(served.forecasts[ASKED]))
+    assert status == 200, answer
+    same(answer, served.forecasts, served.champion.version)

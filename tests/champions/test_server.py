@@ -16,8 +16,9 @@ import pytest
 
 from assets.champions.promotion import PROMOTED, promote
 from assets.evaluation.incumbent import published_champion
+from resources.judging import Promotion
 from resources.mlflow import Mlflow
-from resources.settings import REPOSITORY_ROOT, Promotion
+from resources.settings import REPOSITORY_ROOT
 from tests.champions.killed import Killed, counting
 from tests.champions.test_publish import YES, in_run, judged
 from tests.cycle import empty_store, give_store

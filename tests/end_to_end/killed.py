@@ -16,9 +16,10 @@ from typing import Any
 
 from assets.features import publish
 from assets.raw.ingest import ingest
-from resources.lake import Lake, Table
+from resources.lake import Lake
 from resources.settings import read_settings
 from resources.spark import Spark
+from resources.table import Table
 
 
 class Steps:

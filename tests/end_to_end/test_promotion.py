@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,6 +200,11 @@ def test_a_challenger_forecasts_beside_the_champion_for_a_week_and_then_serves(o
         ("promoted", {3}, {"champion": "3", "challenger": "4"}),
         ("promoted", {4}, {"champion": "4", "challenger": "5"}),
     ]
+    page = (own.folder / "lake/reports/champions.html").read_text()
+    compared = page.partition("Challenger against champion, once labels came")[2]
+    assert re.search(r"<td>4</td><td>3</td>", compared)
+    assert re.search(r"<td>3</td><td>2</td>", compared)
+    assert "challenger wape" in compared
     stopped = fleet(own, "reject", "5", "--by", "Ann", "--note", "stop it")
     assert stopped.exit_code == 0, stopped.stderr
     assert aliases(own) == {"champion": "4"}

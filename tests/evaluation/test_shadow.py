@@ -22,9 +22,9 @@ from assets.forecasts.publish import publish_forecasts
 from assets.forecasts.sample import sample_places
 from orchestration.definitions import ASSETS, OF_TIME
 from orchestration.retention import carry_out, plan_of
-from resources.lake import Table
 from resources.mlflow import CHALLENGER, CHAMPION
 from resources.spark import Spark
+from resources.table import Table
 from tests.cycle import House, house, minimal, sales
 from tests.lakes import built
 

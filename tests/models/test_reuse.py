@@ -24,7 +24,7 @@ from assets.models.checks import models_checks
 from assets.models.segment import fit_segment
 from assets.models.store import MODELS, latest_training
 from assets.models.worker import train_bucket
-from resources.settings import Failures
+from resources.judging import Failures
 from tests.cycle import House
 from tests.lakes import (
     CLOSED,

@@ -13,7 +13,7 @@ from assets.models.fit import fit
 from assets.models.packing import packed
 from assets.models.tasks import fleet_task, training_tasks
 from assets.partitions import bucket_of
-from resources.settings import Failures
+from resources.judging import Failures
 from resources.spark import Spark
 from tests.cycle import house
 from tests.lakes import (

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from resources.files import read_file, write_file
-from resources.lake import Lake, Staging, Table, staged_files
+from resources.lake import Lake
+from resources.table import Staging, Table, staged_files
 
 SCHEMA = pa.schema([pa.field("key", pa.string()), pa.field("value", pa.float64())])
 

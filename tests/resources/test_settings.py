@@ -194,6 +194,12 @@ def test_a_lake_whose_path_delta_lake_would_misread_is_refused(tmp_path: Path) -
     assert read_settings(write(tmp_path, MINIMAL + "lake: 100%\n")).lake == str(tmp_path / "100%")
 
 
+@pytest.mark.parametrize("lake", ["s3://bucket/x", "hdfs://host/x"])
+def test_a_lake_that_the_embedded_spark_cannot_write_to_is_refused(tmp_path: Path, lake: str) -> None:
+    assert f"{lake} is no folder" in problems(tmp_path, MINIMAL + f"lake: {lake}\n")[0]
+    assert read_settings(write(tmp_path, MINIMAL + "lake: file:///a b\n")).lake == "/a b"
+
+
 def test_tracking_uri_configured_before_environment_before_lake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
