@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 FIRST = 17_000  # the first period, a day in 2016
 BURNT_IN = 60
+WHOLE = 0.9  # share of the periods that a segment has rows for
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def weekly(values: Floats, size: float) -> Floats:
 
 
 def walmart(file: Path, segments: int) -> Made:
-    """The weekly retail table: label and what it brings, of the segments with the most rows (period: week)."""
+    """The weekly retail table: label and what it brings, of segments of all stores that have nearly all weeks."""
     columns = ["Weekly_Sales", "Temperature", "Fuel_Price", "CPI", "Unemployment", "IsHoliday"]
     return _real(pd.read_parquet(file), ["Store", "Dept"], "Date", columns, "W-FRI", segments)
 
@@ -137,7 +138,8 @@ def _real(
     times = pd.DatetimeIndex(pd.to_datetime(table[time]).unique()).sort_values()
     periods = Calendar(frequency).periods(times)
     table = table.assign(__place=np.searchsorted(times, pd.to_datetime(table[time])))
-    groups = sorted(table.groupby(segment), key=lambda group: -len(group[1]))[:segments]
+    whole = [group for group in table.groupby(segment) if len(group[1]) >= WHOLE * len(times)]
+    groups = whole[:: max(1, len(whole) // segments)][:segments]  # of all stores
     values = np.full((len(groups), len(columns), len(times)), np.nan)
     for place, (_, rows) in enumerate(groups):
         values[place][:, rows["__place"]] = rows[columns].to_numpy(dtype=float).T

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 WEEKLY_CYCLE, INGEST, REQUARANTINE = "weekly_cycle", "ingest", "requarantine"
 APPROVE, ROLLBACK, CHECK = "approve_promotion", "rollback", "check"
 RETRAIN_DRIFTED = "retrain_drifted"
+# runs that train a fleet wait for one another: see dagster.yaml
+TRAINS = "fleet/trains"
 
 
 def weekly_cycle_job(settings: Settings) -> UnresolvedAssetJobDefinition:
@@ -35,7 +37,7 @@ def weekly_cycle_job(settings: Settings) -> UnresolvedAssetJobDefinition:
             "Retrains what changed, judges it, promotes it if it is not worse, forecasts. In the UI: the arrow beside "
             "'Materialize all', 'Open launchpad', 'Materialize', without a partition."
         ),
-        tags={"fleet": settings.name},
+        tags={"fleet": settings.name, TRAINS: settings.name},
         # one process, so that one Spark session serves all steps
         executor_def=in_process_executor,
         hooks={mlflow_run_failed},
@@ -56,7 +58,8 @@ def retrain_drifted_job(settings: Settings) -> UnresolvedAssetJobDefinition:
         "judges them, promotes them if they are not worse, and forecasts. The sensor `drift` asks for it."
     )
     assets = [SEGMENT_MODELS, EVALUATION, CHAMPIONS, *([LIVE_ERRORS, FORECASTS] if settings.time else [])]
-    return _of_assets(settings, RETRAIN_DRIFTED, assets, description, hooks={mlflow_run_failed})
+    tags = {TRAINS: settings.name}
+    return _of_assets(settings, RETRAIN_DRIFTED, assets, description, hooks={mlflow_run_failed}, tags=tags)
 
 
 def requarantine_job(settings: Settings) -> UnresolvedAssetJobDefinition:
@@ -111,13 +114,14 @@ def _of_assets(
     config: dict[str, Any] | None = None,
     but: AssetSelection | None = None,
     hooks: set[HookDefinition] | None = None,
+    tags: dict[str, str] | None = None,
 ) -> UnresolvedAssetJobDefinition:
     selection: AssetSelection = AssetSelection.assets(*[AssetKey([settings.name, asset]) for asset in assets])
     return define_asset_job(
         name,
         selection=selection if but is None else selection - but,
         description=description,
-        tags={"fleet": settings.name},
+        tags={"fleet": settings.name, **(tags or {})},
         executor_def=in_process_executor,
         config=config,
         hooks=hooks,

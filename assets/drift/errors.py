@@ -50,16 +50,6 @@ def wealth(ratios: Floats, segments: Ints, count: int) -> Floats:
     return found
 
 
-def e_benjamini_hochberg(e_values: Floats, rate: float) -> NDArray[np.bool_]:
-    """Which e-values are discoveries at a false discovery rate: the k largest, if the k-th is at least n / (k rate)."""
-    known = np.isfinite(e_values)
-    ordered = np.sort(e_values[known])[::-1]
-    passed = np.flatnonzero(ordered >= len(ordered) / (rate * np.arange(1, len(ordered) + 1)))
-    if not len(passed):
-        return np.zeros(e_values.shape, dtype=bool)
-    return known & (np.nan_to_num(e_values, nan=-np.inf) >= ordered[passed[-1]])
-
-
 def error_evidence(lake: Lake, listing: pa.Table, trained: Ints, last: int, excess: float) -> pa.Table:
     """Of each row of a champion's listing: `e_value` (null: none), `error_state`, `live_issues`, `live_ratio`.
 

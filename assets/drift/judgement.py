@@ -7,17 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from assets.drift.calibration import (
-    Null,
-    at_least_students,
-    benjamini_hochberg,
-    distinct_series,
-    innovations,
-    own_scores,
-    quiet_only,
-    simes,
-    without_common,
-)
+from assets.drift.calibration import Null, at_least_students, quiet_only
+from assets.drift.multiplicity import benjamini_hochberg, simes
+from assets.drift.scores import distinct_series, innovations, own_scores, without_common
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

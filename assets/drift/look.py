@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from assets.code_version import code_version, version_of
 from assets.drift import bucket as windows_of
 from assets.drift.bucket import LINE, DriftTask, compared_columns, compared_features, drift_bucket, unpacked
-from assets.drift.errors import e_benjamini_hochberg, error_evidence
+from assets.drift.errors import error_evidence
 from assets.drift.judgement import Judgement, judge, quiet_share
+from assets.drift.multiplicity import e_benjamini_hochberg
 from assets.drift.plan import NEVER, default_window, planned, tasks_plan
 from assets.drift.rows import drift_rows, same_columns, told_of
 from assets.drift.season import Seasons
@@ -36,8 +37,8 @@ from resources.spark import Spark
 
 CODE_VERSION = code_version(
     "assets.drift.bucket", "assets.drift.calibration", "assets.drift.dependence", "assets.drift.errors",
-    "assets.drift.judgement", "assets.drift.plan", "assets.drift.season", "assets.drift.statistics",
-    "assets.drift.windows",
+    "assets.drift.judgement", "assets.drift.multiplicity", "assets.drift.plan", "assets.drift.scores",
+    "assets.drift.season", "assets.drift.statistics", "assets.drift.windows",
 )  # fmt: skip
 Floats = NDArray[np.float64]
 HALF = 0.5  # of the rate of false alarms for the data, the other for the errors

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 LEAST_SPREAD = 1e-3  # Evidently's: a reference of one value has a spread all the same
+NARROWEST = 0.25  # of the usual spread, which is added to every window's
 LEAST_SHARE = 1e-4  # Evidently's: share of a category that a sample lacks
 
 
@@ -82,10 +83,13 @@ def spread_windows(values: Floats, groups: Ints, count: int) -> Floats:
     rows = np.bincount(groups, minlength=count)[1:]
     mean = np.bincount(groups, weights=values, minlength=count) / np.maximum(np.bincount(groups, minlength=count), 1)
     away = np.bincount(groups, weights=np.abs(values - mean[groups]), minlength=count)[1:] / np.maximum(rows, 1)
-    least = LEAST_SPREAD * spread_of(values[groups < count - 1])
-    usual = away[:-1][rows[:-1] > 1]
-    found = np.abs(np.log((away + least) / ((usual.mean() if len(usual) else 0.0) + least)))
-    return np.where((rows > 1) & (len(usual) > 0), found, np.nan)
+    past = away[:-1][rows[:-1] > 1]
+    usual = float(past.mean()) if len(past) else 0.0
+    if usual == 0.0:
+        return np.full(count - 1, np.nan)
+    # a window of one value is narrow, but not infinitely so: steps and rates that stay for a while have such
+    found = np.abs(np.log((away + NARROWEST * usual) / (usual + NARROWEST * usual)))
+    return np.where(rows > 1, found, np.nan)
 
 
 def chi_square_of_fit(before: Ints, window: Ints) -> float:

@@ -144,14 +144,14 @@ class _Worth:
             self.orders.append(order)
             ranks[n, known[order]] = np.arange(len(known))
         self._values = Inflation.of(autocorrelations(ranks[:, reference], MOST_LAGS))
-        self._any = nulls.any(axis=1)
+        self._any: Flags = np.asarray(nulls.any(axis=1))
         self._nulls = Inflation.of(autocorrelations(nulls[self._any][:, reference].astype(float), MOST_LAGS))
 
     def of_values(self, feature: int, windows: Windows) -> Floats:
         return _of_enough(windows, self._values.effective(feature, windows.rows, windows.before))
 
     def of_nulls(self, feature: int, windows: Windows) -> Floats:
-        place = int(self._any[:feature].sum())
+        place = int(np.count_nonzero(self._any[:feature]))
         return _of_enough(windows, self._nulls.effective(place, windows.rows, windows.before))
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assets.drift.errors import e_benjamini_hochberg, expected_errors, wealth
+from assets.drift.errors import expected_errors, wealth
+from assets.drift.multiplicity import e_benjamini_hochberg
 
 
 def looked_at_every_day(ratios: np.ndarray) -> np.ndarray:

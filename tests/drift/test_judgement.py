@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from assets.drift.calibration import Null, benjamini_hochberg, own_scores, quiet_only, simes, without_common
+from assets.drift.calibration import Null, quiet_only
 from assets.drift.judgement import Judgement, judge, quiet_share
+from assets.drift.multiplicity import benjamini_hochberg, simes
+from assets.drift.scores import distinct_series, innovations, own_scores, without_common
 from assets.drift.season import Seasons
 from assets.drift.windows import MOST_PAST, TESTS, Plan, compared
 from tests.drift.series import Floats, autoregressive
@@ -137,6 +139,26 @@ def test_common_movement_is_taken_off_up_to_what_was_seen() -> None:
     scores[:, 14] = 30.0
     assert without_common(scores, 0.001)[0, 14] > 20
     assert without_common(scores[:5], 0.001)[0].tolist() == scores[0].tolist()
+
+
+def test_a_feature_that_wanders_off_is_news_only_by_its_steps() -> None:
+    draw = np.random.default_rng(11)
+    plain = draw.standard_normal((200, 14))
+    assert np.array_equal(innovations(plain), plain)
+    wandering = plain.cumsum(axis=1)
+    found = innovations(wandering)
+    assert np.isnan(found[:, 0]).all()
+    assert np.corrcoef(found[:, 1:].ravel(), plain[:, 1:].ravel())[0, 1] > 0.95
+
+
+def test_what_segments_share_counts_as_one_series() -> None:
+    draw = np.random.default_rng(12)
+    regions = draw.standard_normal((3, 13))
+    shared = regions[np.arange(300) % 3]
+    assert distinct_series(shared) < 8
+    assert distinct_series(draw.standard_normal((300, 13))) > 50
+    assert distinct_series(np.zeros((5, 13))) == 0
+    assert distinct_series(np.full((5, 13), np.nan)) == 0
 
 
 def test_past_drift_is_left_out_of_the_null_but_not_how_the_fleet_is() -> None:

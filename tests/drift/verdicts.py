@@ -26,7 +26,7 @@ def commit_verdict(
     flags = [key in alarmed for key in every]
     rows = pa.table([every, flags, [by] * len(every), [why] * len(every)], schema=SCHEMA)
     record = {
-        "digest": digest or "-".join(sorted(alarmed)),
+        "evidence": digest or "-".join(sorted(alarmed)),
         "new": len(alarmed),
         "share": len(alarmed) / len(known),
         "judged": len(known),

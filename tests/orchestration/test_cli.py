@@ -90,6 +90,7 @@ BEFORE = {
     },
     "forecasts": {"rows": 0, "start": None, "end": None},
     "live": {"metric": None, "error": None, "issue": None, "scored": 0, "missing": 0, "awaited": 0},
+    "drift": {"judged": 0, "drifted": 0, "new": 0, "through": None},
 }
 
 

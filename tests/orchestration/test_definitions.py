@@ -21,6 +21,7 @@ from orchestration.definitions import fleet_definitions
 from resources.notifier import NOTIFY_VARIABLE
 from resources.settings import REPOSITORY_ROOT, Settings
 from tests.cycle import minimal, without_time
+from tests.instances import SQLITE, documented_settings
 
 HEAVY = (
     "apprise",
@@ -215,6 +216,14 @@ def test_what_drifted_is_retrained_from_the_models_on() -> None:
     checks = {(key.asset_key.path[-1], key.name) for key in job.asset_layer.asset_graph.asset_check_keys}
     assert checks == {(asset, check) for asset in assets for check in CHECKS[asset]}
     assert job.hook_defs
+
+
+def test_runs_that_train_one_fleet_wait_for_one_another() -> None:
+    resolved = definitions()
+    tags = {job: resolved.resolve_job_def(job).tags.get("fleet/trains") for job in ("weekly_cycle", "retrain_drifted")}
+    assert tags == dict.fromkeys(tags, "tiny")
+    [limit] = documented_settings(SQLITE)["concurrency"]["runs"]["tag_concurrency_limits"]
+    assert limit == {"key": "fleet/trains", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
 
 
 def test_no_secret_is_in_what_dagster_loads(monkeypatch: pytest.MonkeyPatch) -> None:
