@@ -45,7 +45,8 @@ def judge(statistics: NDArray[np.floating], effects: Floats, cohorts: Ints, rate
     together = np.column_stack([simes(by_window[:, :, window].astype(np.float64)) for window in range(windows)])
     evidence = -np.log10(together)
     null = Null.of(quiet_only(evidence[:, :-1]))
-    p_values = null.p_values(evidence[:, -1]) if null else np.full(segments, np.nan)
+    # a null of few windows may make Simes' p-value larger, never smaller
+    p_values = np.maximum(null.p_values(evidence[:, -1]), together[:, -1]) if null else np.full(segments, np.nan)
     selected = benjamini_hochberg(p_values, rate)
     current = by_window[:, :, -1].astype(np.float64)
     # within a selected segment: tests at the level at which segments were selected (Benjamini and Bogomolov 2014,
@@ -79,6 +80,7 @@ def _p_values(statistics: NDArray[np.floating], cohorts: Ints, rate: float) -> N
             continue
         p_values = null.p_values(scores)
         if distinct_series(scores[:, :-1]) < FEWEST_DISTINCT:
-            p_values = at_least_students(p_values, scores, statistics.shape[2] - 1)
+            windows = int(np.isfinite(scores[:, :-1]).sum(axis=1).max(initial=0))
+            p_values = at_least_students(p_values, scores, windows)
         found[:, test] = np.maximum(p_values, SMALLEST)
     return found

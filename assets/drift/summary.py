@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 WORST, MOST_GROUPS, MOST_COLUMNS, LOOKS_SHOWN = 20, 25, 30, 104
-LIGHTEST = 1e-12
+LIGHTEST, TICKS = 1e-12, 10
 SHOWN = [
     "segment",
     "alarmed",
@@ -68,13 +68,14 @@ def history_plot(history: pd.DataFrame, limit: float) -> Figure:
     """The share of segments that drifted, look by look, and that of new ones."""
     figure, axes = new_figure("Share of the judged segments that drifted")
     shown = history.sort_values("look")
-    times = shown["through"].str.slice(0, 16).str.removesuffix("T00:00")
-    axes.plot(times, shown["share"], color=BLUE, marker=".", label="drifted")
-    axes.plot(times, shown["new"] / shown["judged"].clip(lower=1), color=ORANGE, marker=".", lw=1, label="newly")
+    times, looks = shown["through"].str.slice(0, 16).str.removesuffix("T00:00").tolist(), np.arange(len(shown))
+    axes.plot(looks, shown["share"], color=BLUE, marker=".", label="drifted")
+    axes.plot(looks, shown["new"] / shown["judged"].clip(lower=1), color=ORANGE, marker=".", lw=1, label="newly")
     axes.axhline(limit, color=GREY, ls="--", lw=1, label="above: all are retrained")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
-    axes.xaxis.set_major_locator(_few_ticks())
+    some = looks[:: max(1, len(looks) // TICKS)]
+    axes.set_xticks(some, [times[place] for place in some])
     figure.autofmt_xdate()
     return figure
 
@@ -125,9 +126,3 @@ def _groups(keys: list[str]) -> list[str]:
     size = -(-len(keys) // MOST_GROUPS)
     names = [f"{keys[n]} to {keys[min(n + size, len(keys)) - 1]}" for n in range(0, len(keys), size)]
     return [names[place // size] for place in range(len(keys))]
-
-
-def _few_ticks() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(nbins=10)

@@ -16,7 +16,7 @@ from assets.drift.verdict import DRIFT, DriftVerdict, latest_drift
 from resources.spark import Spark
 from tests.cycle import House, give_store, house
 
-SHOPS, DAYS = 14, 130
+SHOPS, DAYS = 14, 200
 DRIFTED = (3, 9)
 KEYS: dict[str, Any] = {
     "features": {
@@ -99,7 +99,7 @@ def test_just_the_drifted_segments_are_alarmed(watched: Watched) -> None:
     assert verdict.drifted().to_pylist() == ["s3", "s9"]
     assert (verdict.new, verdict.judged) == (2, SHOPS - 1)
     assert verdict.share == pytest.approx(2 / (SHOPS - 1))
-    assert verdict.through == "2024-05-23T00:00:00"
+    assert verdict.through == "2024-08-01T00:00:00"
 
 
 def test_a_row_says_why_and_what_could_not_be_judged(watched: Watched) -> None:
