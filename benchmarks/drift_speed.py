@@ -13,8 +13,8 @@ import argparse
 import resource
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,17 @@ from scipy.stats import chi2_contingency, ks_2samp
 
 from assets.drift.bucket import STORED
 from assets.drift.judgement import judge
+from assets.drift.look import HALF
 from assets.drift.season import Seasons
 from assets.drift.windows import MOST_PAST, Plan, compared
 from benchmarks.drift_cases import FIRST, Floats, Made, autoregressive
 from benchmarks.figures import show
+from resources.monitoring import Drift
 
 FEATURES, CATEGORY = 12, 11  # the last one
 A_BUCKET = 50
 SEASONS = Seasons.of("D")
+DRIFT = Drift()
 
 
 def bucket_of_arrays(seed: int, rows: int) -> Floats:
@@ -64,16 +67,27 @@ def by_windows(values: Floats, window: int) -> tuple[bytes, bytes]:
     return statistics.astype(STORED).tobytes(), effects.astype(np.float32).tobytes()
 
 
-def timed(work: Callable[[Floats, int], Any], buckets: range, rows: int, window: int) -> tuple[float, list[Any]]:
-    """Seconds of the work alone, its arrays made before; and what it gave."""
-    seconds, found = 0.0, []
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of work of each way, summed over processes, and what ours found."""
+
+    scipy: float
+    ours: float
+    found: list[tuple[bytes, bytes]]
+
+
+def measured(buckets: range, rows: int, window: int) -> Measured:
+    """Both ways on the same arrays, bucket by bucket in turns, so that whatever else runs slows both."""
+    seconds, found = [0.0, 0.0], []
     for bucket in buckets:
         values = bucket_of_arrays(bucket, rows)
         start = time.perf_counter()
-        result = work(values, window)
-        seconds += time.perf_counter() - start
-        found.append(result if work is by_windows else None)
-    return seconds, found
+        by_scipy(values, window)
+        between = time.perf_counter()
+        found.append(by_windows(values, window))
+        seconds[0] += between - start
+        seconds[1] += time.perf_counter() - between
+    return Measured(seconds[0], seconds[1], found)
 
 
 def report_seconds(rows: int, window: int) -> tuple[float, int]:
@@ -97,8 +111,38 @@ def report_seconds(rows: int, window: int) -> tuple[float, int]:
     return seconds, size
 
 
+def figures(segments: int, rows: int, window: int, processes: int) -> dict[str, Any]:
+    """What is printed."""
+    buckets = segments // A_BUCKET
+    shares = [range(first, buckets, processes) for first in range(processes)]
+    with ProcessPoolExecutor(processes) as pool:
+        tasks = [pool.submit(measured, share, rows + window, window) for share in shares]
+        done = [task.result() for task in tasks]
+    scipy, ours = sum(each.scipy for each in done), sum(each.ours for each in done)
+    start = time.perf_counter()
+    found = [each for part in done for each in part.found]
+    statistics = np.frombuffer(b"".join(each for each, _ in found), STORED).reshape(segments, -1, MOST_PAST + 1)
+    effects = np.frombuffer(b"".join(each for _, each in found), np.float32).reshape(segments, -1)
+    verdict = judge(statistics, effects, np.zeros(segments, dtype=np.int64), HALF * DRIFT.rate, DRIFT.effect)
+    judging = time.perf_counter() - start
+    seconds, size = report_seconds(rows + window, window)
+    return {
+        "segments": segments, "features": FEATURES, "reference rows": rows, "window": window,
+        "SciPy loop, seconds of work": round(scipy, 1), "ours, seconds of work": round(ours, 1),
+        "verdict, seconds": round(judging, 1), "alarmed": int(verdict.drifted.sum()),
+        "ours and verdict / SciPy": round((ours + judging) / scipy, 2),
+        "SciPy, milliseconds a segment": round(1000 * scipy / segments, 2),
+        "ours, milliseconds a segment": round(1000 * ours / segments, 2),
+        "megabytes to the driver": round((statistics.nbytes + effects.nbytes) / 1e6),
+        "driver, peak megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
+        "Evidently's report, seconds a segment": round(seconds, 2),
+        "Evidently's report, megabytes": round(size / 1e6, 1),
+        "Evidently's reports for all, hours of a core": round(seconds * segments / 3600, 1),
+    }  # fmt: skip
+
+
 def main() -> None:
-    """Runs both, by turns, and prints figures."""
+    """Runs both and prints figures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--segments", type=int, default=50_000)
     parser.add_argument("--rows", type=int, default=730, help="of the reference")
@@ -106,39 +150,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    buckets, rows = asked.segments // A_BUCKET, asked.rows + asked.window
-    shares = [range(first, buckets, asked.processes) for first in range(asked.processes)]
-    walls, works, sent = {}, {}, []
-    for name, work in (("scipy", by_scipy), ("ours", by_windows)):
-        with ProcessPoolExecutor(asked.processes) as pool:
-            start = time.perf_counter()
-            done = list(
-                pool.map(timed, [work] * len(shares), shares, [rows] * len(shares), [asked.window] * len(shares))
-            )
-            walls[name] = time.perf_counter() - start
-        works[name] = sum(seconds for seconds, _ in done)
-        sent = [each for _, found in done for each in found]
-    start = time.perf_counter()
-    statistics, effects = (
-        np.frombuffer(b"".join(parts), kind)
-        for parts, kind in zip(zip(*sent, strict=True), (STORED, np.float32), strict=True)
-    )
-    shaped = statistics.reshape(buckets * A_BUCKET, -1, MOST_PAST + 1), effects.reshape(buckets * A_BUCKET, -1)
-    verdict = judge(*shaped, np.zeros(buckets * A_BUCKET, dtype=np.int64), 0.025, 0.3)
-    judging = time.perf_counter() - start
-    seconds, size = report_seconds(rows, asked.window)
-    figures = {
-        "segments": buckets * A_BUCKET, "features": FEATURES, "reference rows": asked.rows, "window": asked.window,
-        "scipy loop, seconds of work": round(works["scipy"], 1), "ours, seconds of work": round(works["ours"], 1),
-        "verdict, seconds": round(judging, 1), "alarmed": int(verdict.drifted.sum()),
-        "ours and verdict / scipy": round((works["ours"] + judging) / works["scipy"], 2),
-        "milliseconds a segment": {name: round(1000 * each / (buckets * A_BUCKET), 2) for name, each in works.items()},
-        "megabytes to the driver": round((statistics.nbytes + effects.nbytes) / 1e6),
-        "driver, peak megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
-        "evidently report, seconds a segment": round(seconds, 2), "evidently report, megabytes": round(size / 1e6, 1),
-        "evidently reports for all, hours of a core": round(seconds * buckets * A_BUCKET / 3600, 1),
-    }  # fmt: skip
-    show(figures, asked.json)
+    show(figures(asked.segments // A_BUCKET * A_BUCKET, asked.rows, asked.window, asked.processes), asked.json)
 
 
 if __name__ == "__main__":

@@ -68,38 +68,40 @@ def look_at_drift(
     table = lake.table(DRIFT)
     if champion is None or not answers(lake, champion, features.recipe):
         return None
-    drift, recipe = settings.drift, features.recipe
-    history = history_digest(scored_issues(lake))
-    by = (drift.rate, drift.effect, drift.window, settings.checks.live_error)
-    looked = version_of(features.digest, champion.tags["published"], history, *by, CODE_VERSION)
-    if table.record().get("digest") == looked:
+    digest = _digest(lake, settings, features, champion)
+    if table.record().get("digest") == digest:
         return Look(table.version() or 0, table.record(), False)
-    window = drift.window or default_window(recipe.frequency)
-    known, last = trainings(lake), features.profile.last_period
+    drift, window = settings.drift, settings.drift.window or default_window(features.recipe.frequency)
+    last, columns = features.profile.last_period, compared_columns(features.recipe)
     before = table.arrow() if table.exists() else None
-    plan = planned(champion, known, before, last, window)
+    plan = planned(champion, trainings(lake), before, last, window)
     lines = _lines(lake, spark, settings, features, champion, tasks_plan(plan), say)
-    trained = plan["trained"].to_numpy()
+    told, said = _told(plan, lines, columns, drift)
+    # in the order of the plan
     listing = champion.listing.sort_by("segment").combine_chunks()
-    errors = error_evidence(lake, listing, trained, last, settings.checks.live_error)
-    columns, judged = compared_columns(recipe), lines.filter(pc.equal(lines["state"], windows_of.JUDGED))
-    judgement, effects, quiet = _judgement(plan, judged, columns, drift)
-    told = told_of(judged, judgement, effects, columns)
+    errors = error_evidence(lake, listing, plan["trained"].to_numpy(), last, settings.checks.live_error)
     by_error = e_benjamini_hochberg(pc.fill_null(errors["e_value"], float("nan")).to_numpy(), HALF * drift.rate)
     rows = drift_rows(plan, lines, told, errors, by_error, before if same_columns(table, columns) else None)
-    record = {
-        "digest": looked,
-        "window": window,
-        "columns": columns,
-        "tests": list(TESTS),
-        "calibrated": judgement.calibrated,
-        "quiet": quiet,
-        **_said(features, champion, rows),
-    }
+    record = {"digest": digest, "window": window, **said, **_said(features, champion, rows)}
     with table.staging() as staging:
         write_parquet(rows, f"{staging.uri}/drift.parquet")
         version = table.commit(staging, rows.schema, record)
     return Look(version, record, True)
+
+
+def _digest(lake: Lake, settings: Settings, features: FeatureSet, champion: Champion) -> str:
+    """Of what a look is made from: equal ones find the same."""
+    history, drift = history_digest(scored_issues(lake)), settings.drift
+    by = (drift.rate, drift.effect, drift.window, settings.checks.live_error)
+    return version_of(features.digest, champion.tags["published"], history, *by, CODE_VERSION)
+
+
+def _told(plan: pa.Table, lines: pa.Table, columns: list[str], drift: Drift) -> tuple[pa.Table, dict[str, Any]]:
+    """What the data of the judged segments tell (see `rows.TOLD`), and how that was found."""
+    judged = lines.filter(pc.equal(lines["state"], windows_of.JUDGED))
+    judgement, effects, quiet = _judgement(plan, judged, columns, drift)
+    said = {"columns": columns, "tests": list(TESTS), "calibrated": judgement.calibrated, "quiet": quiet}
+    return told_of(judged, judgement, effects, columns), said
 
 
 def _lines(

@@ -33,9 +33,9 @@ def due_segments(lake: Lake, verdict: DriftVerdict, rules: Drift, now: datetime,
     """What a verdict asks for at a time (UTC), by the trainings that the lake remembers.
 
     An alarm is over for whoever was trained on the rows that it is about, promoted or not: it is the same evidence. Nor
-    is due what was retrained for drift less than `rules.cooldown` days ago. Of more than `rules.fleet_share` of the
-    segments the whole fleet is due. What was trained for just this verdict counts for nothing where it is asked
-    `again`, because that run died.
+    is due what was retrained for drift less than `rules.cooldown` days ago. Where that leaves more than
+    `rules.fleet_share` of the segments judged, the whole fleet is due. What was trained for just this verdict counts
+    for nothing where it is asked `again`, because that run died.
     """
     alarmed, judged_on = _alarms(verdict), verdict.table.record(verdict.version)["features_version"]
     if not len(alarmed):
@@ -49,7 +49,7 @@ def due_segments(lake: Lake, verdict: DriftVerdict, rules: Drift, now: datetime,
     left = _still_there(lake, alarmed)
     if not len(left):
         return _none(f"those alarmed were trained on these rows, or for drift less than {rules.cooldown:g} days ago")
-    return Due(left["segment"].combine_chunks(), whole_fleet=verdict.share > rules.fleet_share)
+    return Due(left["segment"].combine_chunks(), whole_fleet=len(left) > rules.fleet_share * verdict.judged)
 
 
 def keep_due(lake: Lake, verdict: DriftVerdict, due: Due, now: datetime) -> int:

@@ -25,7 +25,7 @@ from orchestration.jobs import INGEST, RETRAIN_DRIFTED, WEEKLY_CYCLE
 from orchestration.sensors.intervals import SECONDS_BETWEEN_LOOKS
 from orchestration.sensors.landing import ATTEMPTS
 from orchestration.sensors.outbox import Cursor, tell
-from orchestration.sensors.run_message import FLEET_TAG, MOST_NAMED, run_link
+from orchestration.sensors.run_message import DRIFTED_TAG, FLEET_TAG, MOST_NAMED, run_link
 from resources.lake import Lake
 from resources.notifier import Message, Notifier
 from resources.settings import Settings
@@ -33,7 +33,7 @@ from resources.settings import Settings
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-EVIDENCE_TAG, DRIFTED_TAG = "fleet/drift", "fleet/drifted"
+EVIDENCE_TAG = "fleet/drift"
 WHOLE = "all; drifted "
 # while one of these runs, what drifted and what was trained on it is about to change
 BUSY = (WEEKLY_CYCLE, INGEST, RETRAIN_DRIFTED)

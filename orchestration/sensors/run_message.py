@@ -22,7 +22,9 @@ from assets.models.asset import SEGMENT_MODELS
 from resources.notifier import Message, without_passwords
 from resources.settings import Settings
 
-FLEET_TAG = "fleet"
+# the second says for which segments a run was asked, in words
+FLEET_TAG, DRIFTED_TAG = "fleet", "fleet/drifted"
+OF_PARTITIONS = ("dagster/partition", "dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 MOST_NAMED, LONGEST_LINE, LONGEST_LIST = 10, 400, 2_500
 REPEATED_AFTER = 7 * 86_400.0
 # metadata that is for eyes
@@ -113,7 +115,8 @@ def _failures_said(instance: DagsterInstance, run: DagsterRun) -> list[str]:
     if not lines:
         ends = _events(instance, run.run_id, DagsterEventType.RUN_FAILURE)
         lines = [event.message or "" for event in ends] or ["it failed without saying why"]
-    return lines
+    asked = ", ".join(run.tags[tag] for tag in (DRIFTED_TAG, *OF_PARTITIONS) if tag in run.tags)
+    return [*lines, f"it was asked for segments {asked}"] if asked else lines
 
 
 def _metadata_said(metadata: Mapping[str, MetadataValue[Any]]) -> str:

@@ -134,6 +134,13 @@ def test_where_too_many_drift_the_whole_fleet_is_due(later: Trained) -> None:
     assert not due_segments(later.home.lake, half, RULES, NOW).whole_fleet
 
 
+def test_alarms_that_stand_do_not_make_a_whole_fleet_of_one_segment(later: Trained) -> None:
+    train(later.home, GOOD)
+    verdict = commit_verdict(later.home.lake, [*GOOD, CLOSED])
+    found = due_segments(later.home.lake, verdict, RULES, NOW)
+    assert (verdict.share, found.segments.to_pylist(), found.whole_fleet) == (1.0, [CLOSED], False)
+
+
 def test_what_a_run_trained_that_then_died_is_due_again(later: Trained) -> None:
     asked_for(later, ["shop 1"], "first", NOW)
     assert due_of(later, ["shop 1"], "first") == []
@@ -203,10 +210,12 @@ def test_it_asks_once_for_the_same_evidence(sensor: Looking, later: Trained) -> 
     assert request.tags == {"fleet": "tiny", "fleet/drift": "first", "fleet/drifted": "2: shop 0, shop 2"}
     assert request_of(sensor).run_key == request.run_key  # Dagster starts a run a key once
     for status in (DagsterRunStatus.STARTED, DagsterRunStatus.SUCCESS):
-        ran(sensor, request, status)
+        run_id = ran(sensor, request, status)
         sensor.cursor = None  # it is not the cursor that remembers
         sensor.said()
         assert sensor.said() == "a run was asked for by this evidence"
+        if status == DagsterRunStatus.STARTED:
+            sensor.instance.delete_run(run_id)
     commit_verdict(later.home.lake, ["shop 1"], "second")
     assert segments_of(sensor, request_of(sensor)) == ["shop 1"]
 

@@ -94,6 +94,13 @@ def test_a_run_that_failed_is_told_once(failures: Looking, inbox: Inbox) -> None
     ]
 
 
+def test_a_run_of_some_segments_that_failed_says_which(failures: Looking, inbox: Inbox) -> None:
+    ran(failures.instance, {}, error=ValueError("x"), **{"fleet/drifted": "2: shop 1, ice 🍦"})
+    failures.look()
+    [message] = inbox.messages
+    assert "it was asked for segments 2: shop 1, ice 🍦" in message["message"].splitlines()
+
+
 def test_an_error_nobody_explained_says_what_it_is(failures: Looking, inbox: Inbox) -> None:
     ran(failures.instance, {}, error=ValueError("of postgresql://ann:s3cret@db/x"))
     failures.look()
