@@ -85,7 +85,8 @@ def test_a_run_with_nothing_new_does_nothing_new(story: Story) -> None:
     second, third = story["second"], story["unchanged"]
     assert third.commits == second.commits
     assert third.versions == second.versions
-    assert third.status == second.status
+    # drift is looked at anew where somebody else serves than at the look before
+    assert {**third.status, "drift": None} == {**second.status, "drift": None}
     pd.testing.assert_frame_equal(third.forecasts, second.forecasts)
 
 
