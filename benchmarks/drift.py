@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -164,7 +164,7 @@ def real(file: Path, segments: int, evidently: int) -> dict[str, object]:
     # of the retail table the weeks between the holidays, February to October 2012, are the quiet ones
     looks = range(total - 1, total - 9 * window, -window) if weekly else range(total - 1, total - 52 * window, -window)
     found = [look(made, last, window).drifted for last in looks]
-    theirs = [row for n, last in enumerate(looks) for row in evidently_alarms(made, last, window, [n])][:evidently]
+    theirs = [row for n, last in enumerate(looks[:evidently]) for row in evidently_alarms(made, last, window, [n])]
     return {"table": f"{file.stem}, {len(made.values)} segments", "window": window, **_alarmed(found),
             **_evidently_said(theirs)}  # fmt: skip
 
@@ -174,6 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--weeks", type=int, default=40)
     parser.add_argument("--repeat", type=int, default=10)
+    parser.add_argument("--rows", type=int, nargs="+", default=[7, 14, 28, 56], help="of the window that changed")
     parser.add_argument("--evidently", type=int, default=5, help="reports for each case")
     parser.add_argument("--real", type=Path)
     parser.add_argument("--segments", type=int, default=600, help="of the real retail table")
@@ -182,18 +183,17 @@ def main() -> None:
     with ProcessPoolExecutor(2) as pool:
         if "quiet" in asked.parts:
             tasks = [pool.submit(quiet, name, window, asked.weeks, 0) for name in cases.QUIET for window in (7, 28)]
-            show(pd.DataFrame([task.result() for task in tasks]))
+            show(task.result() for task in tasks)
         if "changed" in asked.parts:
             work = partial(changed, repeat=asked.repeat, evidently=asked.evidently)
-            windows = (7, 14, 28, 56)
-            tasks = [pool.submit(work, setting, window) for setting in SETTINGS for window in windows]
-            tasks += [pool.submit(work, SETTINGS[0], window, one=True) for window in windows]
-            tasks += [pool.submit(broken_season, window, asked.repeat, asked.evidently) for window in windows]
-            show(by_rows([row for task in tasks for row in task.result()]))
+            tasks = [pool.submit(work, setting, window) for setting in SETTINGS for window in asked.rows]
+            tasks += [pool.submit(work, SETTINGS[0], window, one=True) for window in asked.rows]
+            tasks += [pool.submit(broken_season, window, asked.repeat, asked.evidently) for window in asked.rows]
+            show(by_rows([row for task in tasks for row in task.result()]).to_dict("records"))
         if "real" in asked.parts and asked.real:
             files = sorted(asked.real.glob("*.parquet"))
-            tasks = [pool.submit(real, file, asked.segments, 50) for file in files]
-            show(pd.DataFrame([task.result() for task in tasks]))
+            tasks = [pool.submit(real, file, asked.segments, 2 * asked.evidently) for file in files]
+            show(task.result() for task in tasks)
 
 
 def by_rows(rows: list[dict[str, object]]) -> pd.DataFrame:
@@ -208,12 +208,12 @@ def by_rows(rows: list[dict[str, object]]) -> pd.DataFrame:
     return wide.join(shares).reset_index()
 
 
-def show(frame: pd.DataFrame) -> None:
-    """Prints a table in Markdown."""
-    print("| " + " | ".join(map(str, frame.columns)) + " |")
-    print("|" + " --- |" * len(frame.columns))
-    for row in frame.itertuples(index=False):
-        print("| " + " | ".join(map(str, row)) + " |")
+def show(rows: Iterable[dict[str, object]]) -> None:
+    """Prints a table in Markdown, each row as it comes."""
+    for place, row in enumerate(rows):
+        if place == 0:
+            print("| " + " | ".join(map(str, row)) + " |\n|" + " --- |" * len(row))
+        print("| " + " | ".join(map(str, row.values())) + " |", flush=True)
     print(flush=True)
 
 

@@ -15,6 +15,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 LEAST_SPREAD = 1e-3  # Evidently's: a reference of one value has a spread all the same
 NARROWEST = 0.25  # of the usual spread, which is added to every window's
+TAMED_FROM = 5.0  # robust spreads
 LEAST_SHARE = 1e-4  # Evidently's: share of a category that a sample lacks
 
 
@@ -23,13 +24,14 @@ class Windows:
     """Each window of a series against all that came before it.
 
     `statistic` is the distance or chi-square, `effect` its size, `rows` counts those of the window, `before` those
-    before it. `freedom`: degrees of freedom, of categories only.
+    before it. `tamed` is the effect of tamed numbers, `freedom` the degrees of freedom of categories.
     """
 
     statistic: Floats
     effect: Floats
     rows: Ints
     before: Ints
+    tamed: Floats | None = None
     freedom: Ints | None = None
 
 
@@ -45,16 +47,18 @@ def ks_windows(values: Floats, groups: Ints, count: int, order: Ints | None = No
     member = np.zeros((count, len(values)), dtype=np.int32)
     member[placed, np.arange(len(values))] = 1
     held = np.cumsum(member, axis=1, dtype=np.int32)
+    tame = tamed(ordered, ordered[placed < count - 1])
     last_of_ties = np.append(ordered[1:] != ordered[:-1], True)
     if not last_of_ties.all():
-        held, ordered = held[:, last_of_ties], ordered[last_of_ties]
+        held, ordered, tame = held[:, last_of_ties], ordered[last_of_ties], tame[last_of_ties]
     rows = held[:, -1].astype(np.int64) if len(ordered) else np.zeros(count, dtype=np.int64)
     earlier, before = np.cumsum(held[:-1], axis=0, dtype=np.int32), np.cumsum(rows[:-1])
     apart = np.abs(held[1:] / np.maximum(rows[1:], 1)[:, None] - earlier / np.maximum(before, 1)[:, None])
     known = (rows[1:] > 0) & (before > 0)
     statistic = np.where(known, apart.max(axis=1, initial=0.0), np.nan)
     moved = apart[:, :-1] @ np.diff(ordered) / spread_of(values[groups < count - 1])
-    return Windows(statistic, np.where(known, moved, np.nan), rows[1:], before)
+    told = apart[:, :-1] @ np.diff(tame)
+    return Windows(statistic, np.where(known, moved, np.nan), rows[1:], before, np.where(known, told, np.nan))
 
 
 def chi_square_windows(codes: Ints, groups: Ints, count: int, categories: int) -> Windows:
@@ -72,17 +76,32 @@ def chi_square_windows(codes: Ints, groups: Ints, count: int, categories: int) -
         terms = np.square(window * ratio - earlier / ratio) / both
     statistic = np.where((rows > 0) & (before > 0), np.where(both > 0, terms, 0.0).sum(axis=1), np.nan)
     effect = np.where((rows > 0) & (before > 0), stability_index(earlier, window), np.nan)
-    return Windows(statistic, effect, rows, before, np.maximum((both > 0).sum(axis=1) - 1, 0))
+    return Windows(statistic, effect, rows, before, freedom=np.maximum((both > 0).sum(axis=1) - 1, 0))
+
+
+def tamed(values: Floats, reference: Floats) -> Floats:
+    """Values in robust spreads of a sorted reference about its median, from the fifth on by their logarithm only.
+
+    One sale of a thousand is no news of a fleet that has such; the order of the values stays.
+    """
+    if not len(reference):
+        return values
+    away = (values - reference[len(reference) // 2]) / _robust_spread(reference)
+    found: Floats = np.sign(away) * _damped(np.abs(away))
+    return found
 
 
 def spread_windows(values: Floats, groups: Ints, count: int) -> Floats:
     """How much wider or narrower each window is than the past ones are: |log| of the ratio of mean absolute deviations.
 
-    Deviations are from the window's own mean, so that one that moved is not called wide; `groups` as for `ks_windows`.
+    Deviations, tamed, are from the window's own mean, so that one that moved is not called wide; `groups` as for
+    `ks_windows`.
     """
-    rows = np.bincount(groups, minlength=count)[1:]
-    mean = np.bincount(groups, weights=values, minlength=count) / np.maximum(np.bincount(groups, minlength=count), 1)
-    away = np.bincount(groups, weights=np.abs(values - mean[groups]), minlength=count)[1:] / np.maximum(rows, 1)
+    held = np.bincount(groups, minlength=count)
+    rows, mean = held[1:], np.bincount(groups, weights=values, minlength=count) / np.maximum(held, 1)
+    scale = _robust_spread(np.sort(values[groups < count - 1]))
+    distances = _damped(np.abs(values - mean[groups]) / scale)
+    away = np.bincount(groups, weights=distances, minlength=count)[1:] / np.maximum(rows, 1)
     past = away[:-1][rows[:-1] > 1]
     usual = float(past.mean()) if len(past) else 0.0
     if usual == 0.0:
@@ -90,6 +109,20 @@ def spread_windows(values: Floats, groups: Ints, count: int) -> Floats:
     # a window of one value is narrow, but not infinitely so: steps and rates that stay for a while have such
     found = np.abs(np.log((away + NARROWEST * usual) / (usual + NARROWEST * usual)))
     return np.where(rows > 1, found, np.nan)
+
+
+def _robust_spread(ordered: Floats) -> float:
+    """The interquartile range of sorted values as a normal distribution's standard deviation; else their own."""
+    if not len(ordered):
+        return LEAST_SPREAD
+    low, high = ordered[[len(ordered) // 4, 3 * len(ordered) // 4]]
+    return float(high - low) / 1.349 if high > low else spread_of(ordered)
+
+
+def _damped(distances: Floats) -> Floats:
+    beyond = np.maximum(distances - TAMED_FROM, 0.0)
+    found: Floats = np.minimum(distances, TAMED_FROM) + np.log1p(beyond)
+    return found
 
 
 def chi_square_of_fit(before: Ints, window: Ints) -> float:

@@ -164,9 +164,10 @@ def _of_numbers(values: Floats, groups: Ints, count: int, worth: _Worth, feature
     windows = ks_windows(values, groups, count, worth.orders[feature])
     effective = worth.of_values(feature, windows)
     root, spread = np.sqrt(effective), spread_windows(values, groups, count)
+    assert windows.tamed is not None, "of numbers"
     return [
         (kolmogorov_score(windows, effective), windows.effect),
-        (windows.effect * root, windows.effect),
+        (windows.tamed * root, windows.effect),
         (spread * root, spread),
     ]
 
