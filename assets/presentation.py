@@ -32,6 +32,7 @@ DATA_VERSION_TAG = "dagster/data_version"
 INPUT_PROBLEMS = "input_problems"
 _drawn: WeakKeyDictionary[Figure, str] = WeakKeyDictionary()
 BLUE, ORANGE, GREEN, GREY, RED = "#3b6fb6", "#d9822b", "#4f9a6d", "#9aa5b1", "#c0392b"
+ERROR_SPAN = (0.01, 10.0)
 
 
 def table(frame: pd.DataFrame) -> MetadataValue:
@@ -79,6 +80,27 @@ def new_figure(title: str, width: float = 9, height: float = 3.6) -> tuple[Figur
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
     return figure, axes
+
+
+def errors_against(
+    title: str, errors: pd.DataFrame, names: tuple[str, str], by: str, colours: Mapping[str, str]
+) -> Figure:
+    """Each segment's second error against its first, as shares, on logarithmic axes; below the line it is better.
+
+    What lies beyond `ERROR_SPAN` is drawn at its edge: a few segments of next to no label would hide all others.
+    """
+    figure, axes = new_figure(title, 6.2, 5.2)
+    shown = errors.dropna(subset=list(names))
+    for group, colour in colours.items():
+        part = shown[shown[by] == group]
+        if len(part):
+            x, y = (part[name].astype(float).clip(*ERROR_SPAN) for name in names)
+            axes.scatter(x, y, s=10, alpha=0.55, color=colour, label=group)
+    axes.plot(ERROR_SPAN, ERROR_SPAN, color="black", lw=0.8)
+    axes.set(xscale="log", yscale="log", xlabel=names[0], ylabel=names[1])
+    if len(shown):
+        axes.legend(frameon=False)
+    return figure
 
 
 def previous_metadata(

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from assets.champions.listing import KEPT, OUTCOME, OUTCOME_REASON, PINNED, PROMOTED, outcomes_of, with_outcomes
-from assets.presentation import BLUE, GREY, ORANGE, RED, new_figure
+from assets.presentation import BLUE, GREY, ORANGE, RED, errors_against
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,21 +55,8 @@ def kept_segments(listing: pa.Table, count: int = WORST) -> pd.DataFrame:
 
 def changes_plot(changes: pd.DataFrame) -> Figure:
     """Each segment's WAPE after, against before; below the line it became better."""
-    figure, axes = new_figure("Error by segment on the same holdout: before and after (WAPE)", 6.2, 5.2)
-    shown = changes.dropna(subset=["before", "after"])
-    top = float(shown[["before", "after"]].quantile(0.98).max()) if len(shown) else 1.0
-    top = top if top > 0 else 1.0
-    for outcome, colour in COLOURS.items():
-        part = shown[shown["outcome"] == outcome]
-        if len(part):
-            x, y = (part[name].astype(float).clip(upper=top) for name in ("before", "after"))
-            axes.scatter(x, y, s=10, alpha=0.55, color=colour, label=outcome)
-    axes.plot([0, top], [0, top], color="black", lw=0.8)
-    axes.set_xlabel("before")
-    axes.set_ylabel("after")
-    if len(shown):
-        axes.legend(frameon=False)
-    return figure
+    title = "Error by segment on the same holdout: before and after (WAPE)"
+    return errors_against(title, changes, ("before", "after"), "outcome", COLOURS)
 
 
 def report_page(

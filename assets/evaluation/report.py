@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from assets.models.error_sums import LARGEST_IS_BEST
-from assets.presentation import BLUE, GREEN, GREY, ORANGE, new_figure
+from assets.presentation import BLUE, GREEN, GREY, ORANGE, errors_against, new_figure
 from resources.lake import Lake
 
 if TYPE_CHECKING:
@@ -85,19 +85,8 @@ def error_table(record: dict[str, Any]) -> pd.DataFrame:
 
 def scatter_plot(errors: pd.DataFrame) -> Figure:
     """Each segment's WAPE, model against baseline; below the line the model wins."""
-    figure, axes = new_figure("Error by segment on the holdout: challenger against baseline (WAPE)", 6.2, 5.2)
-    shown = errors[["baseline wape", "challenger wape", "serves"]].dropna()
-    top = float(shown[["baseline wape", "challenger wape"]].quantile(0.98).max()) if len(shown) else 1.0
-    top = top if top > 0 else 1.0
-    for serves, colour in SERVES.items():
-        part = shown[shown["serves"] == serves]
-        x, y = (part[name].astype(float).clip(upper=top) for name in ("baseline wape", "challenger wape"))
-        axes.scatter(x, y, s=10, alpha=0.55, color=colour, label=f"{serves} serves")
-    axes.plot([0, top], [0, top], color="black", lw=0.8)
-    axes.set_xlabel("baseline")
-    axes.set_ylabel("challenger")
-    axes.legend(frameon=False)
-    return figure
+    title = "Error by segment on the holdout: challenger against baseline (WAPE)"
+    return errors_against(title, errors, ("baseline wape", "challenger wape"), "serves", SERVES)
 
 
 def totals_plot(record: dict[str, Any]) -> Figure:
