@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from pathlib import Path
+from typing import Any
 
 
 def code_version(*modules: str) -> str:
@@ -14,7 +14,9 @@ def code_version(*modules: str) -> str:
         spec = importlib.util.find_spec(module)
         if spec is None or spec.origin is None:
             raise ModuleNotFoundError(module)
-        digest.update(Path(spec.origin).read_bytes())
+        # not from the path: on a cluster's workers the project is a zip
+        loader: Any = spec.loader
+        digest.update(loader.get_data(spec.origin))
     return digest.hexdigest()[:12]
 
 

@@ -32,6 +32,7 @@ DATA_VERSION_TAG = "dagster/data_version"
 INPUT_PROBLEMS = "input_problems"
 _drawn: WeakKeyDictionary[Figure, str] = WeakKeyDictionary()
 BLUE, ORANGE, GREEN, GREY, RED = "#3b6fb6", "#d9822b", "#4f9a6d", "#9aa5b1", "#c0392b"
+VIOLET, BROWN = "#7d5ba6", "#8c6d46"
 ERROR_SPAN = (0.01, 10.0)
 
 

@@ -23,7 +23,7 @@ from assets.models.fit import fit
 from assets.models.line import LINE, SEGMENT_MODEL, SHARD, TRAINED
 from assets.models.packing import packed
 from assets.models.shard import BOOSTERS, SEGMENTS_A_SHARD
-from assets.models.store import LISTING, MODELS, TRAINING
+from assets.models.store import LISTING, MODELS, TRAINING, UNPROVEN, aligned
 from resources.lake import Lake
 
 FITTED = 40
@@ -56,10 +56,10 @@ def publish(lake: Lake, boosters: list[lgb.Booster]) -> Published:
             _write_shard(lake, shard, list(zip(some, models, strict=False)))
             lines += [{"segment": key, "bucket": bucket, "shard": shard} for key in some]
     alike = {"status": TRAINED, "chosen": SEGMENT_MODEL, TRAINING: training}
-    rows = pa.Table.from_pylist([line | alike for line in lines], LISTING)
+    rows = aligned(pa.Table.from_pylist([line | alike for line in lines]), LISTING)
     record = {TRAINING: training, "recipe": current_features(lake).record["recipe"], "segments": None}
-    record |= {"fleet_model": None, "serves_unproven": "baseline"}
-    _commit(lake, MODELS, rows.select(LINE.names), TRAINING, training, record)
+    record |= {"fleet_model": None, UNPROVEN: {}}
+    _commit(lake, MODELS, aligned(rows, LINE), TRAINING, training, record)
     _commit(lake, CHAMPIONS, rows, "published", published, {"published": published})
     return Published(lake.root, published, training)
 

@@ -101,6 +101,8 @@ set_up() {
     "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation -e .
     # `dagster asset list` and `dagster job execute` read no workspace.yaml: here they find the definitions unflagged
     cp deploy/dagster_module_name.pth "$venv"/lib/python3*/site-packages/
+    # a session starts with a fraction of the work then; without it all goes as ever
+    "$venv/bin/python" -m resources.spark_classes >/dev/null 2>&1 || true
     wanted >"$stamp"
 }
 

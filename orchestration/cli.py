@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
+from orchestration.backtest_command import backtest
+from orchestration.calibrate_command import calibrate
 from orchestration.check_command import check
 from orchestration.data_commands import contract, init, schema
+from orchestration.deploy_commands import deploy, diff
 from orchestration.export_command import export
 from orchestration.promotion_commands import promote, reject, rollback, unpin, versions
 from orchestration.record_commands import lineage, prune
 from orchestration.run_job import run_job
+from orchestration.target_option import with_target
 from orchestration.terminal import (
     DEFAULT_CONFIG,
     Config,
@@ -29,21 +34,24 @@ from orchestration.terminal import (
     print_columns,
     settings_of,
 )
+from orchestration.validate_command import refuse_unusable, validate
 from resources.problems import InputError, Problem
 from resources.settings import CONFIG_VARIABLE, REPOSITORY_ROOT, Settings, absolute
-
-if TYPE_CHECKING:
-    from assets.raw.profile import Profile
-    from assets.raw.recipe import Recipe
 
 DEMO_TABLE = REPOSITORY_ROOT / "data" / "demo" / "sales.parquet"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-for command in (init, contract, schema, lineage, prune, versions, promote, reject, rollback, unpin, export, check):
-    app.command()(command)
+OF_DATA = (init, contract, schema, lineage, prune)
+OF_PROMOTION = (versions, promote, reject, rollback, unpin, export)
+for each in (*OF_DATA, *OF_PROMOTION, check, validate, diff, deploy, backtest, calibrate):
+    app.command()(with_target(each))
 
 
-@app.command()
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    return app.command()(with_target(function))
+
+
+@_command
 def run(
     config: Config = DEFAULT_CONFIG,
     segment: Annotated[list[str] | None, typer.Option(help='Train just this one, such as "a|b"; repeatable.')] = None,
@@ -55,7 +63,7 @@ def run(
     """Runs the weekly cycle: what changed is retrained, judged, promoted if not worse, and forecast."""
     with mistakes_shown():
         settings = settings_of(config)
-        _refuse_parameters(settings)
+        refuse_unusable(settings)
         from assets.models.asset import SEGMENT_MODELS
         from assets.raw.snapshot import RAW
         from orchestration.jobs import WEEKLY_CYCLE
@@ -67,7 +75,7 @@ def run(
     _show_summary(settings)
 
 
-@app.command()
+@_command
 def requarantine(config: Config = DEFAULT_CONFIG) -> None:
     """Judges every row of the last snapshot by today's rules: what they no longer refuse leaves quarantine."""
     with mistakes_shown():
@@ -87,30 +95,7 @@ def requarantine(config: Config = DEFAULT_CONFIG) -> None:
     print_columns(f"{settings.name}: every row judged anew", shown)
 
 
-@app.command()
-def validate(config: Config = DEFAULT_CONFIG) -> None:
-    """Checks fleet.yaml and the table it names, lists every problem, and shows the settings derived from the data."""
-    with mistakes_shown():
-        settings = settings_of(config)
-        _refuse_parameters(settings)
-        from assets.raw.fetch import source_files, within_reach
-        from assets.raw.inspect import inspect
-        from assets.raw.read import read_source, under_own_names, unreadable
-        from assets.raw.text_files import refuse_unreadable_text
-        from resources.spark import Spark, spark_errors
-
-        session = Spark(table=settings.source.path).session()
-        with source_files(settings) as files, within_reach(session, files) as near:
-            refuse_unreadable_text(near, settings)
-            source = read_source(session, near, settings)
-            try:
-                profile, recipe = inspect(under_own_names(source, settings.contract), settings)
-            except spark_errors() as error:
-                raise unreadable(settings, error) from None
-    print_columns(f"{settings.name}: valid", _derived(profile, recipe))
-
-
-@app.command()
+@_command
 def status(
     config: Config = DEFAULT_CONFIG,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -125,7 +110,7 @@ def status(
         print_columns(settings.name, {name: json.dumps(part, ensure_ascii=False) for name, part in found.items()})
 
 
-@app.command()
+@_command
 def snapshots(config: Config = DEFAULT_CONFIG) -> None:
     """Lists the newest snapshots of the data, newest first, as `fleet run --snapshot` numbers them."""
     with mistakes_shown():
@@ -136,7 +121,7 @@ def snapshots(config: Config = DEFAULT_CONFIG) -> None:
         out.print(Text(newest_snapshots(Lake(uri=settings.lake)).fillna("").to_string(index=False)), soft_wrap=True)
 
 
-@app.command()
+@_command
 def score(
     table: Annotated[str, typer.Option("--input", help="Rows to score: Parquet, CSV or JSON.")],
     out_table: Annotated[str, typer.Option("--out", help="Where to write them with forecasts: .parquet or .csv.")],
@@ -153,12 +138,12 @@ def score(
         lake = Lake(uri=settings.lake)
         champion = published_champion(lake, mlflow_of(settings))
         source, target = (absolute(path, Path.cwd()) for path in (table, out_table))
-        counted = score_brought(lake, Spark(table=source), settings, champion, source, target)
+        counted = score_brought(lake, Spark.of(settings, source), settings, champion, source, target)
     said = ", ".join(f"{count:,} rows by {model}" for model, count in counted.items()) or "no row could be scored"
     out.print(Text(f"{settings.name}: {said}; written to {out_table}"), soft_wrap=True)
 
 
-@app.command()
+@_command
 def demo(
     path: Annotated[Path, typer.Option(help="Where to write the table.")] = DEMO_TABLE,
     force: Annotated[bool, typer.Option(help="Write it anew even if it is there.")] = False,
@@ -176,30 +161,6 @@ def demo(
 def main() -> None:
     """Entry point of the console command."""
     app()
-
-
-def _derived(profile: Profile, recipe: Recipe) -> dict[str, Any]:
-    """What `validate` shows of a table and of the settings derived from it."""
-    if timeline := profile.timeline:
-        span = f"{timeline.first_time} to {timeline.last_time}, last label {timeline.last_label}"
-        lengths = {name: getattr(recipe, name) for name in ("frequency", "horizon", "holdout", "season")}
-    else:
-        span, lengths = "none", {"holdout": "a tenth of the rows, chosen by a hash of each"}
-    return {
-        "rows": f"{profile.rows:,}",
-        "time": span,
-        **lengths,
-        "minimum_history": recipe.minimum_history,
-        "features": ", ".join(recipe.features),
-    }
-
-
-def _refuse_parameters(settings: Settings) -> None:
-    if settings.model.params:
-        from assets.models.fit import parameter_problems
-
-        if problems := parameter_problems(settings.model.model_dump()):
-            raise InputError(problems)
 
 
 def _status(settings: Settings) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Runs of the command line whose process is gone: marked as failed, and their places in pools given back.
 
-A daemon does this for the runs that it launches (run monitoring); nobody watches over a run in a terminal.
+The daemon's run monitoring does so too while it is up (`orchestration.launcher`); it may not be.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ def process_tag() -> str:
 def fail_dead_runs(instance: DagsterInstance) -> list[str]:
     """Marks runs of this host as failed whose process died without saying so, and gives their ids."""
     under_way = RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.NOT_STARTED])
-    dead = [run for run in instance.get_runs(under_way) if _is_dead(run.tags.get(PROCESS_TAG, ""))]
+    dead = [run for run in instance.get_runs(under_way) if is_dead(run.tags.get(PROCESS_TAG, ""))]
     for run in dead:
         instance.report_run_failed(run, "The process of this run is gone: it was killed, or the machine went down.")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return [run.run_id for run in dead]
 
 
-def _is_dead(tag: str) -> bool:
+def is_dead(tag: str) -> bool:
+    """Whether a process tag names a process of this host that is gone."""
     host, _, process = tag.rpartition(":")[0].rpartition(":")
     started = tag.rpartition(":")[2]
     return host == socket.gethostname() and process.isdigit() and _started(int(process)) != started

@@ -8,6 +8,7 @@ the two databases it belongs in, the shard of its run and the index over all run
 root, whatever the working directory, so that state outlives a plain `dagster dev`.
 """
 
+import fcntl
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -162,13 +163,23 @@ class BatchedSqliteEventLogStorage(ShortRunLog, SqliteEventLogStorage):
                 index.execute(upsert.on_conflict_do_update(index_elements=["asset_key"], set_=values))
 
 
+@contextmanager
+def _turn_in(folder: str) -> Iterator[None]:
+    """One process at a time: two that make the tables of a new folder at once would both say CREATE TABLE."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(Path(folder) / "tables.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 class BatchedSqliteStorage(DagsterSqliteStorage):
     """Dagster's SQLite storage for runs, events and schedules, with the event log written in batches."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         enable_batching()
-        super().__init__(rooted(base_dir), inst_data)
-        self._event_log_storage = BatchedSqliteEventLogStorage(os.path.join(self.base_dir, "history", "runs", ""))
+        with _turn_in(rooted(base_dir)):
+            super().__init__(rooted(base_dir), inst_data)
+            self._event_log_storage = BatchedSqliteEventLogStorage(os.path.join(self.base_dir, "history", "runs", ""))
 
     @classmethod
     def from_config_value(

@@ -8,6 +8,7 @@ from dagster import AssetCheckKey, AssetKey, AssetSelection, HookDefinition, def
 
 from assets.champions.asset import Action
 from assets.drift.verdict import DRIFT
+from assets.evaluation.backtest_asset import BACKTEST
 from assets.evaluation.incumbent import CHAMPIONS
 from assets.evaluation.judge import EVALUATION
 from assets.evaluation.live_errors import LIVE_ERRORS
@@ -15,6 +16,8 @@ from assets.features.publish import FEATURES, QUARANTINE
 from assets.forecasts.publish import FORECASTS
 from assets.models.asset import SEGMENT_MODELS
 from assets.raw.snapshot import RAW
+from assets.serving.log import SERVING
+from resources.computing import CPU
 from resources.mlflow import mlflow_run_failed
 from resources.settings import Settings
 
@@ -23,9 +26,14 @@ if TYPE_CHECKING:
 
 WEEKLY_CYCLE, INGEST, REQUARANTINE = "weekly_cycle", "ingest", "requarantine"
 APPROVE, ROLLBACK, CHECK = "approve_promotion", "rollback", "check"
-RETRAIN_DRIFTED = "retrain_drifted"
+RETRAIN_DRIFTED, WATCH_SERVING = "retrain_drifted", "watch_serving"
 # runs that train a fleet wait for one another: see dagster.yaml
 TRAINS = "fleet/trains"
+ON_GPU = "fleet/gpu"
+# so often a run whose process died is asked for again (run_retries in dagster.yaml); sensors do that for theirs
+RETRIES = "dagster/max_retries"
+# a run that takes longer hangs, and is ended (run_monitoring in dagster.yaml): who trains gets a day, others six hours
+LONGEST, SECONDS_TO_TRAIN, SECONDS_OF_OTHERS = "dagster/max_runtime", "86400", "21600"
 
 
 def weekly_cycle_job(settings: Settings) -> UnresolvedAssetJobDefinition:
@@ -37,11 +45,17 @@ def weekly_cycle_job(settings: Settings) -> UnresolvedAssetJobDefinition:
             "Retrains what changed, judges it, promotes it if it is not worse, forecasts. In the UI: the arrow beside "
             "'Materialize all', 'Open launchpad', 'Materialize', without a partition."
         ),
-        tags={"fleet": settings.name, TRAINS: settings.name},
+        tags={"fleet": settings.name, RETRIES: "1", **_training_tags(settings)},
         # one process, so that one Spark session serves all steps
         executor_def=in_process_executor,
         hooks={mlflow_run_failed},
     )
+
+
+def _training_tags(settings: Settings) -> dict[str, str]:
+    """What a run that trains is known by: of which fleet, and on which kind of GPU, if on any."""
+    device = settings.gpu.device
+    return {TRAINS: settings.name, LONGEST: SECONDS_TO_TRAIN, **({} if device == CPU else {ON_GPU: device})}
 
 
 def ingest_job(settings: Settings) -> UnresolvedAssetJobDefinition:
@@ -58,7 +72,7 @@ def retrain_drifted_job(settings: Settings) -> UnresolvedAssetJobDefinition:
         "judges them, promotes them if they are not worse, and forecasts. The sensor `drift` asks for it."
     )
     assets = [SEGMENT_MODELS, EVALUATION, CHAMPIONS, *([LIVE_ERRORS, FORECASTS] if settings.time else [])]
-    tags = {TRAINS: settings.name}
+    tags = _training_tags(settings)
     return _of_assets(settings, RETRAIN_DRIFTED, assets, description, hooks={mlflow_run_failed}, tags=tags)
 
 
@@ -68,13 +82,27 @@ def requarantine_job(settings: Settings) -> UnresolvedAssetJobDefinition:
     return _of_assets(settings, REQUARANTINE, [FEATURES, QUARANTINE], description)
 
 
+def backtest_job(settings: Settings) -> UnresolvedAssetJobDefinition:
+    """Errors at past origins; nothing is kept but the record."""
+    description = "What would have been served at past origins, and how wrong it was. In the launchpad: `origins`."
+    return _of_assets(settings, BACKTEST, [BACKTEST], description)
+
+
+def watch_serving_job(settings: Settings) -> UnresolvedAssetJobDefinition:
+    """What the REST service answered since the last look, with its checks."""
+    description = (
+        "Folds what the servers logged into the table `serving`, and judges it. The sensor `serving` asks for it."
+    )
+    return _of_assets(settings, WATCH_SERVING, [SERVING], description)
+
+
 def check_job(settings: Settings) -> UnresolvedAssetJobDefinition:
     """Every check, on what the assets hold now; nothing is made."""
     return define_asset_job(
         CHECK,
         selection=AssetSelection.all_asset_checks(),
         description="Runs every asset check on the data as they are.",
-        tags={"fleet": settings.name},
+        tags={"fleet": settings.name, LONGEST: SECONDS_OF_OTHERS},
         executor_def=in_process_executor,
     )
 
@@ -121,7 +149,7 @@ def _of_assets(
         name,
         selection=selection if but is None else selection - but,
         description=description,
-        tags={"fleet": settings.name, **(tags or {})},
+        tags={"fleet": settings.name, LONGEST: SECONDS_OF_OTHERS, **(tags or {})},
         executor_def=in_process_executor,
         config=config,
         hooks=hooks,

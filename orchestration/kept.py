@@ -18,13 +18,14 @@ from assets.models.shard import GENERATIONS
 from assets.models.store import TRAINING, Training, shards_of, trainings
 from assets.raw.ingest import newest_ingested
 from assets.raw.snapshot import RAW
+from assets.serving.log import SAMPLE, SERVING
 from resources.lake import Lake
 from resources.mlflow import CHALLENGER, CHAMPION, PREVIOUS, Mlflow
 from resources.problems import InputError, Problem
 from resources.pruned import pruned, refuse_pruned
 
-# of live errors the newest version holds the whole history
-OF_FORECASTS = (FORECASTS, SHADOW_FORECASTS, LIVE_ERRORS, LIVE_PERIODS)
+# of live errors and of what was served the newest version holds the whole history
+OF_FORECASTS = (FORECASTS, SHADOW_FORECASTS, LIVE_ERRORS, LIVE_PERIODS, SERVING, SAMPLE)
 VERSIONED = (RAW, FEATURES, QUARANTINE, SEGMENTS, SELECTIONS, EVALUATION, REFITS, DRIFT, *OF_FORECASTS)
 # what a feature table was made from and with -> the key of its record that has the version
 MADE_WITH = {RAW: "raw_version", QUARANTINE: "quarantine_version", SEGMENTS: "segments_version"}

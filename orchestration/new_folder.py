@@ -49,7 +49,7 @@ def _contents(sources: list[Path], template: Path, name: str) -> dict[Path, tupl
     """What each new file holds and which file of the template it comes from."""
     from jinja2 import Environment, StrictUndefined, TemplateError
 
-    jinja = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    jinja = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # nosec B701
     made: dict[Path, tuple[bytes, Path]] = {}
     problems = []
     for source in sources:

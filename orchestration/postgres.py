@@ -11,8 +11,10 @@ Needs the extra `postgres` of pyproject.toml.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as db
 from dagster._core.events import DagsterEventType
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
@@ -67,6 +69,9 @@ class BatchedPostgresStorage(DagsterPostgresStorage):
         self._event_log_storage = BatchedPostgresEventLogStorage(
             url, should_autocreate_tables, token_provider=token_provider
         )
+        # Dagster's page writes the instance's id when it is first opened, which a role that may only read cannot
+        with suppress(db.exc.DBAPIError):
+            self._run_storage.get_run_storage_id()
 
     @classmethod
     def from_config_value(

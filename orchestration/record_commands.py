@@ -57,7 +57,7 @@ def prune(
             plan = plan_of(lake, mlflow, settings, keep)
         else:
             with dagster_instance() as instance:
-                _refuse_beside_a_run(instance, settings.name)
+                refuse_beside_a_run(instance, settings.name, "--yes")
                 plan = plan_of(lake, mlflow, settings, keep)
                 print_columns(f"{settings.name}: to be removed", _said(plan))
                 carry_out(lake, plan)
@@ -67,7 +67,7 @@ def prune(
         print_columns(f"{settings.name}: to be removed with --yes; nothing was changed", _said(plan))
 
 
-def _refuse_beside_a_run(instance: DagsterInstance, name: str) -> None:
+def refuse_beside_a_run(instance: DagsterInstance, name: str, where: str) -> None:
     """A run may be about to commit a file that no version lists yet.
 
     Raises:
@@ -82,7 +82,7 @@ def _refuse_beside_a_run(instance: DagsterInstance, name: str) -> None:
     runs = instance.get_runs(RunsFilter(statuses=under_way))
     if ours := [run for run in runs if run.tags.get("fleet", name) == name]:
         what = f"run {ours[0].run_id} is under way"
-        raise InputError([Problem("--yes", what, "wait until it has ended, or end it in Dagster's UI")])
+        raise InputError([Problem(where, what, "wait until it has ended, or end it in Dagster's UI")])
 
 
 def _said(plan: Plan) -> dict[str, Any]:

@@ -98,12 +98,13 @@ def _execute(
     from dagster._core.definitions.reconstruct import ReconstructableRepository
 
     from orchestration.dead_runs import PROCESS_TAG, fail_dead_runs, process_tag
+    from orchestration.jobs import RETRIES
 
     repository = ReconstructableRepository.for_module("orchestration.definitions", "defs", str(REPOSITORY_ROOT))
     run_config: dict[str, Any] = {"loggers": {"terminal": {"config": "INFO"}}}
     run_config["ops"] = {f"{settings.name}__{asset}": {"config": own} for asset, own in config.items()}
     fail_dead_runs(instance)
-    tags = {"fleet": settings.name, PROCESS_TAG: process_tag()}
+    tags = {"fleet": settings.name, PROCESS_TAG: process_tag(), RETRIES: "0"}  # who killed it here did so knowingly
     whole = repository.get_reconstructable_job(job)
     return execute_job(
         whole if checks is None else whole.get_subset(asset_check_selection=checks),

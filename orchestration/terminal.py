@@ -48,6 +48,10 @@ def settings_of(config: Path) -> Settings:
     """The settings of a fleet.yaml, which the definitions are then loaded from as well."""
     settings = read_settings(config)
     os.environ[CONFIG_VARIABLE] = str(config.resolve())
+    if settings.dagster.home:
+        from orchestration.deployment.home import home_of
+
+        os.environ["DAGSTER_HOME"] = home_of(settings.dagster)
     return settings
 
 

@@ -67,7 +67,8 @@ class Checks(Section):
 
     `freshness` counts calendar periods since the last label; `label_shift` is a population stability index; `actuals`
     is the share of due forecasts that may lack a label, `live_error` how far above that at promotion the live error
-    may be, as a share of it.
+    may be, as a share of it. `latency` (seconds, of 99% of the requests), `serving_errors` and `unknown_segments`
+    (shares of requests) are about the REST service.
     """
 
     quarantine: Share = 0.05
@@ -80,8 +81,11 @@ class Checks(Section):
     label_shift: Annotated[float, Field(gt=0)] = 0.25
     actuals: Share = 0.1
     live_error: Annotated[float, Field(gt=0)] = 0.5
+    latency: Annotated[float, Field(gt=0)] = 1.0
+    serving_errors: Share = 0.01
+    unknown_segments: Share = 0.05
 
 
-def metrics_of(objective: str) -> tuple[str, ...]:
+def metrics_of(objective: str | None) -> tuple[str, ...]:
     """The metrics that mean something for an objective; the first is used where none is named."""
-    return METRICS.get(objective, OF_NUMBERS)
+    return METRICS.get(objective or "", OF_NUMBERS)

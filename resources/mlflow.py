@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from dagster import ConfigurableResource, HookContext, InitResourceContext, failure_hook
 from pydantic import PrivateAttr
 
+from resources.environment import resolved, split_credentials
+
 if TYPE_CHECKING:
     from dagster_mlflow.resources import MlFlow
     from mlflow import MlflowClient
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 EXPORTED = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 SQLITE = "sqlite:///"
 PAGE = 200
 
@@ -26,7 +29,9 @@ PAGE = 200
 class Mlflow(ConfigurableResource):
     """Tracking and registry of one fleet; nothing is imported or opened before it is used.
 
-    `experiment` is also the name of the registered model. One Dagster run has at most one MLflow run.
+    `experiment` is also the name of the registered model. One Dagster run has at most one MLflow run. References in
+    `tracking_uri` are resolved when the store is opened, and its password goes to MLflow by the environment, so that
+    neither Dagster's pages nor an error's text have it.
     """
 
     tracking_uri: str
@@ -52,7 +57,7 @@ class Mlflow(ConfigurableResource):
             self.client()
             assert self._context is not None, "an MLflow run needs a Dagster run"
             config = {
-                "mlflow_tracking_uri": self.tracking_uri,
+                "mlflow_tracking_uri": self.address(),
                 "experiment_name": self.experiment,
                 "env": {},
                 "extra_tags": {},
@@ -73,22 +78,37 @@ class Mlflow(ConfigurableResource):
             logging.getLogger(name).setLevel(logging.WARNING)
         from mlflow import MlflowClient, set_registry_uri, set_tracking_uri
 
-        embedded = self.tracking_uri.startswith(SQLITE)
-        folder = Path(self.tracking_uri.removeprefix(SQLITE)).parent
+        address = self.address()
+        embedded = address.startswith(SQLITE)
+        folder = Path(address.removeprefix(SQLITE)).parent
         if embedded:
             folder.mkdir(parents=True, exist_ok=True)
         with exported_uris_kept():
-            set_tracking_uri(self.tracking_uri)
-            set_registry_uri(self.tracking_uri)
-        client = MlflowClient(self.tracking_uri)
+            set_tracking_uri(address)
+            set_registry_uri(address)
+        client = MlflowClient(address)
         if client.get_experiment_by_name(self.experiment) is None:
             artifacts = str(folder / "artifacts") if embedded else None
             client.create_experiment(self.experiment, artifact_location=artifacts)
         return client
 
+    def address(self) -> str:
+        """The tracking URI that MLflow opens, a server's without user and password: these are exported for MLflow.
+
+        Raises:
+            InputError: it refers to a variable that the environment lacks.
+        """
+        address = resolved(self.tracking_uri, "fleet.yaml mlflow.tracking_uri")
+        if not address.startswith("http"):
+            return address
+        plain, *credentials = split_credentials(address)
+        os.environ.update({name: value for name, value in zip(CREDENTIALS, credentials, strict=True) if value})
+        return plain
+
     def is_empty(self) -> bool:
         """Whether the embedded store was never written, so that asking it can be spared."""
-        return self.tracking_uri.startswith(SQLITE) and not Path(self.tracking_uri.removeprefix(SQLITE)).exists()
+        address = self.address()
+        return address.startswith(SQLITE) and not Path(address.removeprefix(SQLITE)).exists()
 
     def aliased(self, alias: str) -> Mapping[str, str] | None:
         """Tags of the version with an alias, with `version` and `run_id`; None if there is none."""
@@ -159,9 +179,10 @@ class Mlflow(ConfigurableResource):
     def run_url(self) -> str:
         """Where the active run is to be seen: a page of the tracking server, or the store and the run's id."""
         run_id = self.run_id()
-        if self.tracking_uri.startswith("http"):
+        address = self.address()
+        if address.startswith("http"):
             experiment = self.run().experiment.experiment_id
-            return f"{self.tracking_uri}/#/experiments/{experiment}/runs/{run_id}"
+            return f"{address}/#/experiments/{experiment}/runs/{run_id}"
         return f"{self.tracking_uri} run {run_id}"
 
 

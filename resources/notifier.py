@@ -25,7 +25,6 @@ OF_THE_WEB = ("http", "https")  # the addresses of webhooks as some services sho
 LONGEST = 3_000
 # white space, or a comma before what begins like a URL
 BETWEEN_URLS = re.compile(r"\s+|,(?=\s*[A-Za-z][A-Za-z0-9+.-]*://)")
-USER_IN_URL = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 _one_at_a_time = threading.Lock()
 
 
@@ -79,11 +78,6 @@ class Notifier(ConfigurableResource):
             except Exception as error:  # a service's own mistake, whose text may hold the URL
                 return f"a {type(error).__name__} was raised"
         return None if taken else "it cannot be reached, or refused"
-
-
-def without_passwords(text: str) -> str:
-    """A text in which URLs have lost their user and password: messages leave the house."""
-    return USER_IN_URL.sub("***", text)
 
 
 def _service(url: str) -> str:

@@ -12,13 +12,16 @@ from urllib.parse import unquote
 
 from pydantic import AfterValidator, Field
 
+from resources.computing import Gpu, SparkSettings, is_local_master
 from resources.contract import Contract
+from resources.deployment import Dagster, Mlflow, Schedule
+from resources.environment import resolved
 from resources.judging import Checks, Evaluation, Failures, Forecasts, Promotion
 from resources.monitoring import Drift, Notify
 from resources.problems import InputError, Problem
 from resources.section import Names, Positive, Section
 
-CONFIG_VARIABLE = "FLEET_CONFIG"
+CONFIG_VARIABLE, TARGET_VARIABLE = "FLEET_CONFIG", "FLEET_TARGET"
 REPOSITORY_ROOT = Path(__file__).resolve().parent.parent
 
 CalendarFeature = Literal[
@@ -30,8 +33,8 @@ Objective = Literal[
     "regression", "regression_l1", "huber", "fair", "poisson", "quantile", "mape", "gamma", "tweedie",
     "binary",
 ]  # fmt: skip
-# sections that say where a fleet is kept, how it is watched, by whom and how long: no result depends on them
-SHAPES_NOTHING = ("lake", "owner", "schedule", "mlflow", "retention", "drift", "notify")
+# sections that say where a fleet is made and kept, how it is watched, by whom and how long: no result depends on them
+SHAPES_NOTHING = ("lake", "owner", "schedule", "mlflow", "dagster", "retention", "drift", "notify", "spark", "gpu")
 _ONE_THREAD = "nothing: each model trains on one thread, so that results repeat"
 _OWNERS = {
     "model.objective": "objective objective_type app application loss",
@@ -40,30 +43,15 @@ _OWNERS = {
     "model.seed": "seed random_seed random_state",
     _ONE_THREAD: "num_threads num_thread nthread nthreads n_jobs",
     "nothing: training is always deterministic": "deterministic",
+    "the section gpu": "device_type device gpu_platform_id gpu_device_id gpu_use_dp num_gpu",
 }
 # LightGBM's names and aliases (see its Parameters page) -> what to use instead
 OWNED_PARAMETERS = {name: owner for owner, names in _OWNERS.items() for name in names.split()}
 
 
-def _cron(value: str) -> str:
-    from dagster._utils.schedules import is_valid_cron_string
-
-    if not is_valid_cron_string(value):
-        raise ValueError(f"{value!r} is not a cron expression; write five fields such as '0 3 * * 1'")
-    return value
-
-
 def _owner(value: str) -> str:
     if not re.fullmatch(r"team:\S+|[^@\s]+@[^@\s]+", value):
         raise ValueError(f"{value!r} is no owner; write an address such as me@example.com or team:forecasting")
-    return value
-
-
-def _timezone(value: str) -> str:
-    from zoneinfo import available_timezones
-
-    if value not in available_timezones():
-        raise ValueError(f"{value!r} is not a time zone; write an IANA name such as Asia/Tokyo or UTC")
     return value
 
 
@@ -127,11 +115,17 @@ class Features(Section):
 
 
 class Model(Section):
-    """LightGBM's part. Parameters left out follow the rows a segment has."""
+    """LightGBM's part. Parameters left out follow the rows a segment has.
 
-    objective: Objective = "regression"
+    `objective` follows the metric: `regression_l1` for `wape` and `mae` (of a segment whose labels are mostly zero,
+    `tweedie`: the median would be nothing at all), else `regression`. `blend`: whether a segment may be served by
+    several candidates, each with a weight; without, by the best of them alone.
+    """
+
+    objective: Objective | None = None
     rounds: Positive = 200
     label_transform: Literal["none", "log1p"] = "none"
+    blend: bool = True
     params: Annotated[dict[str, Any], AfterValidator(_parameters)] = {}
     seed: int = 0
 
@@ -141,20 +135,6 @@ class FleetModel(Section):
 
     enabled: bool = True
     rows: Annotated[int, Field(ge=1_000)] = 500_000
-
-
-class Schedule(Section):
-    """When the weekly cycle runs while `make ui` or a Dagster daemon is up."""
-
-    cron: Annotated[str, AfterValidator(_cron)] = "0 3 * * 1"
-    timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
-    enabled: bool = True
-
-
-class Mlflow(Section):
-    """Tracking server; by default SQLite and files beside the lake, or MLFLOW_TRACKING_URI."""
-
-    tracking_uri: str | None = None
 
 
 class Retention(Section):
@@ -191,7 +171,10 @@ class Settings(Section):
     notify: Notify = Notify()
     schedule: Schedule = Schedule()
     mlflow: Mlflow = Mlflow()
+    dagster: Dagster = Dagster()
     retention: Retention = Retention()
+    spark: SparkSettings = SparkSettings()
+    gpu: Gpu = Gpu()
     lake: str = Field("data/lake", min_length=1)
     owner: Annotated[str, AfterValidator(_owner)] = "team:fleet"
 
@@ -224,9 +207,9 @@ class Settings(Section):
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's tracking URI: configured, from the environment, or SQLite beside the lake."""
-        embedded = f"sqlite:///{self.lake}/mlflow/mlflow.db"
-        return self.mlflow.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded
+        """MLflow's tracking URI, not resolved: configured, of the environment, or SQLite beside the lake."""
+        exported = "${MLFLOW_TRACKING_URI}" if os.environ.get("MLFLOW_TRACKING_URI") else None
+        return self.mlflow.tracking_uri or exported or f"sqlite:///{self.lake}/mlflow/mlflow.db"
 
 
 def is_local(path: str) -> bool:
@@ -244,32 +227,75 @@ def absolute(path: str, folder: Path) -> str:
     return str((folder / Path(plain).expanduser()).resolve())
 
 
-def read_settings(path: str | os.PathLike[str]) -> Settings:
-    """Settings from a `fleet.yaml`, with absolute paths.
+def read_settings(path: str | os.PathLike[str], target: str | None = None) -> Settings:
+    """Settings from a `fleet.yaml` as they are for a target (by default that of FLEET_TARGET), with absolute paths.
 
     Raises:
         InputError: the file is missing, is not YAML, or has mistakes; all of them are listed.
     """
-    from resources.settings_problems import problems_of, read_document
-
     file = Path(path).resolve()
+    return _placed(settings_as_written(file, chosen_target() if target is None else target), file)
+
+
+def settings_as_written(file: Path, target: str | None) -> Settings:
+    """Settings of a target, or of none, whose folders and references are as they are written.
+
+    Raises:
+        InputError: as `read_settings`, but for what the environment lacks.
+    """
+    from resources.document import read_document
+    from resources.settings_problems import passwords_written, problems_of
+    from resources.targets import with_target
+
     document, lines = read_document(file)
-    problems = problems_of(document, lines, file.name)
+    problems = passwords_written(document, lines, file.name)
+    if isinstance(document, dict):
+        document = with_target(document, lines, target or None, file.name)
+    problems += problems_of(document, lines, file.name)
     if problems:
         raise InputError(problems)
-    settings = Settings.model_validate(document)
-    folder = file.parent
-    source = settings.source.model_copy(update={"path": absolute(settings.source.path, folder)})
-    lake = absolute(settings.lake, folder)
+    return Settings.model_validate(document)
+
+
+def _placed(settings: Settings, file: Path) -> Settings:
+    """The settings with absolute paths: relative ones are meant from the file's folder."""
+    folder, name = file.parent, file.name
+    path, home = settings.source.path, settings.dagster.home
+    if settings.source.format != "sql":  # a query's address keeps its references, which may be passwords
+        path = resolved(path, f"{name} source.path")
+    source = settings.source.model_copy(update={"path": absolute(path, folder)})
+    lake = absolute(resolved(settings.lake, f"{name} lake"), folder)
     if not is_local(lake):
         what = f"{lake} is no folder, and the embedded Spark writes to folders only"
-        raise InputError([Problem(f"{file.name} lake", what, "name a folder of this machine, such as data/lake")])
+        raise InputError([Problem(f"{name} lake", what, "name a folder of this machine, such as data/lake")])
     if unquote(lake) != lake:
         what = f"{lake} holds a percent escape, which Delta Lake takes for another character"
-        raise InputError([Problem(f"{file.name} lake", what, "choose a folder without it")])
-    return settings.model_copy(update={"source": source, "lake": lake})
+        raise InputError([Problem(f"{name} lake", what, "choose a folder without it")])
+    own_home = absolute(resolved(home, f"{name} dagster.home"), folder) if home else None
+    dagster = settings.dagster.model_copy(update={"home": own_home})
+    located = {"source": source, "lake": lake, "dagster": dagster, **_located(settings, folder)}
+    return settings.model_copy(update=located)
+
+
+def _located(settings: Settings, folder: Path) -> dict[str, Section]:
+    """The sections that name files of this machine, with their whole paths."""
+    packed, script = settings.spark.environment, settings.gpu.discovery_script
+    spark = {"environment": absolute(packed, folder)} if packed else {}
+    # of a cluster the script lies on the workers
+    here = script and is_local_master(settings.spark.master)
+    return {
+        "spark": settings.spark.model_copy(update=spark),
+        "gpu": settings.gpu.model_copy(
+            update={"discovery_script": absolute(script, folder)} if here and script else {}
+        ),
+    }
 
 
 def config_path() -> Path:
     """The `fleet.yaml` in force: FLEET_CONFIG, or the one in the repository root."""
     return Path(os.environ.get(CONFIG_VARIABLE) or REPOSITORY_ROOT / "fleet.yaml").resolve()
+
+
+def chosen_target() -> str | None:
+    """The target that FLEET_TARGET names, None if none is chosen."""
+    return os.environ.get(TARGET_VARIABLE) or None

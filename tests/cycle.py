@@ -118,7 +118,7 @@ def minimal() -> dict[str, Any]:
             "rolling": {"windows": [4], "statistics": ["mean"]},
             "calendar": ["day_of_week"],
         },
-        "model": {"rounds": 30, "params": {"min_data_in_leaf": 3}},
+        "model": {"objective": "regression", "rounds": 30, "blend": False, "params": {"min_data_in_leaf": 3}},
         "fleet_model": {"enabled": False},
         "evaluation": {"holdout": HORIZON, "season": SEASON, "minimum_history": 20},
         "checks": {"freshness": 100_000},

@@ -15,13 +15,14 @@ from resources.settings import REPOSITORY_ROOT
 SQLITE, POSTGRES = "sqlite", "postgres"
 
 
+PRODUCTION = REPOSITORY_ROOT / "deploy" / "dagster.yaml"
+
+
 def documented_settings(storage: str) -> dict[str, Any]:
-    """`dagster.yaml`; for Postgres with the storage that its comments tell to write."""
-    text = (REPOSITORY_ROOT / "dagster.yaml").read_text()
-    settings = dict(yaml.safe_load(text))
+    """`dagster.yaml`; for Postgres with the storage of production."""
+    settings = dict(yaml.safe_load((REPOSITORY_ROOT / "dagster.yaml").read_text()))
     if storage == POSTGRES:
-        lines = text[text.index("# storage:\n") : text.index("\nstorage:\n")].splitlines()
-        settings |= yaml.safe_load("\n".join(line.removeprefix("# ") for line in lines))
+        settings["storage"] = yaml.safe_load(PRODUCTION.read_text())["storage"]
     return settings
 
 
@@ -38,6 +39,6 @@ def create_database(url: str, name: str) -> None:
         connection.execute(db.text(f"create database {name}"))
 
 
-def of_database(url: str, name: str) -> str:
-    """The address of another database on the same server."""
-    return db.make_url(url).set(database=name).render_as_string(hide_password=False)
+def of_database(url: str, name: str, user: str | None = None) -> str:
+    """The address of another database on the same server, as a user of it."""
+    return db.make_url(url).set(database=name, username=user).render_as_string(hide_password=False)

@@ -20,7 +20,7 @@ from assets.evaluation.incumbent import Champion
 from assets.evaluation.judge import EVALUATION, Evaluation, evaluate
 from assets.features.publish import current_features
 from assets.forecasts.publish import FORECASTS, publish_forecasts
-from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
+from assets.models.line import BASELINE, BLEND, FLEET_MODEL, SEGMENT_MODEL, WEIGHTED, weight_column
 from resources.judging import Promotion
 from resources.lake import Lake
 from resources.mlflow import exported_uris_kept
@@ -30,7 +30,8 @@ from tests.cycle import House, flats, give_store, house, minimal, sales, without
 from tests.hostile import HOSTILE
 from tests.lakes import Trained, train
 
-MODELS = (SEGMENT_MODEL, FLEET_MODEL, BASELINE)
+MODELS = (SEGMENT_MODEL, FLEET_MODEL, BASELINE, BLEND)
+WEIGHTS_OF = {BLEND: {SEGMENT_MODEL: 0.3, FLEET_MODEL: 0.5}}
 KEY = ["shop", "store"]
 
 
@@ -98,7 +99,12 @@ def rewritten(lake: Lake, judged: Evaluation, chosen: Any) -> Evaluation:
     table = lake.table(EVALUATION)
     rows = table.arrow(version=judged.version)
     at = rows.schema.get_field_index("chosen")
-    rows = rows.set_column(at, rows.schema.field(at), pa.array(chosen(rows.to_pandas()), pa.string()))
+    names = list(chosen(rows.to_pandas()))
+    rows = rows.set_column(at, rows.schema.field(at), pa.array(names, pa.string()))
+    for name in WEIGHTED:
+        at = rows.schema.get_field_index(weight_column(name))
+        weights = [WEIGHTS_OF.get(each, {each: 1.0}).get(name, 0.0) for each in names]
+        rows = rows.set_column(at, rows.schema.field(at), pa.array(weights, pa.float64()))
     with table.staging() as staging:
         Path(staging.uri).mkdir(parents=True)
         pq.write_table(rows, f"{staging.uri}/rows.parquet")

@@ -13,6 +13,7 @@ from dagster import (
     AssetKey,
     AssetsDefinition,
     Config,
+    DagsterRunStatus,
     DataVersion,
     MaterializeResult,
     MetadataValue,
@@ -36,9 +37,9 @@ from assets.evaluation.judge import EVALUATION, latest_evaluation
 from assets.evaluation.live_comparison import live_comparison
 from assets.evaluation.live_errors import LIVE_ERRORS
 from assets.evaluation.live_summary import metric_of_live
-from assets.evaluation.report import totals_plot
+from assets.evaluation.report import SERVES, SERVES_SAID, totals_plot
 from assets.models.spread import Say
-from assets.presentation import BLUE, GREEN, ORANGE, column_schema, mistakes_explained, new_figure, plot, png, table
+from assets.presentation import column_schema, mistakes_explained, new_figure, plot, png, table
 from resources.lake import Lake
 from resources.mlflow import Mlflow
 from resources.problems import InputError, Problem
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RETRIES, RETRY_SECONDS = 3, 5.0
+WORD_TAG = "fleet/word"  # what a person asked for and a run has carried out
 CODE_VERSION = code_version("assets.champions.gate", "assets.champions.clearly", "assets.champions.registry")
 
 
@@ -98,7 +100,7 @@ def champions_asset(settings: Settings) -> AssetsDefinition:
             if config.action is Action.GATE:
                 outcome = _gates_word(settings, lake, spark, mlflow, context.log.info)
             else:
-                outcome = _persons_word(config, lake, mlflow)
+                outcome = _persons_word(context, config, lake, mlflow)
         serving = outcome.serving
         serves = f"version {serving.version} serves" if serving else "the baseline serves"
         context.log.info(f"champions: {outcome.what}, {serves}; {'; '.join(outcome.reasons)}")
@@ -131,26 +133,37 @@ def _gates_word(settings: Settings, lake: Lake, spark: Spark, mlflow: Mlflow, sa
     return promote(lake, mlflow, settings.promotion, found.evaluation, found.decision, report)
 
 
-def _persons_word(config: ChampionsConfig, lake: Lake, mlflow: Mlflow) -> Outcome:
+def _persons_word(context: AssetExecutionContext, config: ChampionsConfig, lake: Lake, mlflow: Mlflow) -> Outcome:
     word = Word(config.by, config.note)
-    if config.action is Action.APPROVE:
-        what, said = "approved", f"version {approve(lake, mlflow, config.version, word)}"
-    elif config.action is Action.REJECT:
-        what, said = "rejected", f"version {reject(mlflow, config.version, word)}"
-    elif config.action is Action.UNPIN:
-        done = unpin(lake, mlflow, word, config.segments)
-        what, said = "unpinned", f"{few(done.segments)} in version {done.version}"
-    else:
-        until = _day(config.pin_until)
-        done = roll_back(lake, mlflow, word, config.version, config.segments, until)
-        whole = f"from version {done.before} to version {done.to}"
-        some = f"{few(done.segments)} to version {done.to}, as version {done.version}"
-        what, said = "rolled back", some if done.segments else whole
+    what, _, said = (_said_before(context) or _carried_out(config, lake, mlflow, word)).partition(": ")
+    # whoever re-executes this run from failure does not want it done twice
+    context.instance.add_run_tags(context.run_id, {WORD_TAG: f"{what}: {said}"})
     reason = f"{said}, by {word.by}" + (f": {word.note}" if word.note else "")
     serving = published_champion(lake, mlflow)
     if serving is None:
         return Outcome(what, (reason,), None)
     return Outcome(what, (reason,), serving, serving.listing, evaluation_behind(lake, serving))
+
+
+def _said_before(context: AssetExecutionContext) -> str | None:
+    """What the failed run that this one re-executes had carried out already."""
+    parent = context.instance.get_run_by_id(context.run.parent_run_id) if context.run.parent_run_id else None
+    return parent.tags.get(WORD_TAG) if parent and parent.status == DagsterRunStatus.FAILURE else None
+
+
+def _carried_out(config: ChampionsConfig, lake: Lake, mlflow: Mlflow, word: Word) -> str:
+    """Does what the person asks for, and says it."""
+    if config.action is Action.APPROVE:
+        return f"approved: version {approve(lake, mlflow, config.version, word)}"
+    if config.action is Action.REJECT:
+        return f"rejected: version {reject(mlflow, config.version, word)}"
+    if config.action is Action.UNPIN:
+        done = unpin(lake, mlflow, word, config.segments)
+        return f"unpinned: {few(done.segments)} in version {done.version}"
+    done = roll_back(lake, mlflow, word, config.version, config.segments, _day(config.pin_until))
+    whole = f"from version {done.before} to version {done.to}"
+    some = f"{few(done.segments)} to version {done.to}, as version {done.version}"
+    return f"rolled back: {some if done.segments else whole}"
 
 
 def _day(text: str | None) -> date | None:
@@ -217,10 +230,6 @@ def _of_champion(lake: Lake, mlflow: Mlflow, serving: Champion) -> Mapping[str, 
 def _serving_plot(serving: Champion) -> "Figure":
     figure, axes = new_figure(f"Who serves in version {serving.version}", 6.2, 2.2)
     frame: pd.DataFrame = serving.listing.select(["chosen", "status"]).to_pandas()
-    groups = {
-        "its own model": int((frame["chosen"] == "segment").sum()),
-        "the fleet-wide model": int((frame["chosen"] == "fleet").sum()),
-        "the baseline": int((frame["chosen"] == "baseline").sum()),
-    }
-    axes.barh(list(groups)[::-1], list(groups.values())[::-1], color=[ORANGE, GREEN, BLUE])
+    groups = {said: int((frame["chosen"] == name).sum()) for name, said in SERVES_SAID.items()}
+    axes.barh(list(groups)[::-1], list(groups.values())[::-1], color=[SERVES[name] for name in SERVES][::-1])
     return figure

@@ -26,7 +26,8 @@ from assets.champions.serving.exported import KEY
 from assets.champions.serving.question import Place
 from assets.champions.serving.refusal import LostModelsError, NotServableError
 from assets.evaluation.incumbent import Champion
-from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
+from assets.models.blend import ALL_BASELINE
+from assets.models.line import FLEET_MODEL, SEGMENT_MODEL
 from assets.models.store import TRAINING
 from resources.lake import Lake
 from resources.problems import InputError, Problem, nearest_segments
@@ -36,8 +37,8 @@ NEEDED = ("mlflow", "lightgbm", "numpy", "pandas", "pyarrow")
 # all that answering needs of this project; it imports nothing but `NEEDED` and Python itself
 CODE = (
     "assets/__init__.py", "assets/partitions.py", "assets/raw/__init__.py", "assets/raw/calendar.py",
-    "assets/models/__init__.py", "assets/models/packing.py", "assets/models/fit.py", "assets/models/line.py",
-    "assets/models/error_sums.py", "assets/champions/__init__.py", "assets/champions/serving",
+    "assets/models/__init__.py", "assets/models/packing.py", "assets/models/blend.py", "assets/models/fit.py",
+    "assets/models/line.py", "assets/models/error_sums.py", "assets/champions/__init__.py", "assets/champions/serving",
     "resources/__init__.py", "resources/problems.py",
 )  # fmt: skip
 BOOSTERS = "boosters"
@@ -116,7 +117,7 @@ def _write(view: LakeView, lake: Lake, version: int, keys: Sequence[str], folder
     inside = folder / exported.FOLDER
     inside.mkdir()
     boosters = folder / BOOSTERS if text else None
-    models = write_models(lake, [place for place in places if place.chosen == SEGMENT_MODEL], inside, boosters)
+    models = write_models(lake, [place for place in places if SEGMENT_MODEL in place.weights], inside, boosters)
     groups, rows = write_rows(view, places, inside / exported.ROWS)
     write_fleet_models(view, lake, places, inside / exported.FLEETS)
     write_listing(view, places, models, groups, inside / exported.LISTING)
@@ -125,11 +126,12 @@ def _write(view: LakeView, lake: Lake, version: int, keys: Sequence[str], folder
 
 
 def _as_it_answers(view: LakeView, place: Place) -> Place:
-    """The baseline where the model that was chosen cannot answer: its training is gone, or there is no fleet model."""
-    answers = place.training in view.question.inputs
-    if answers and place.chosen == FLEET_MODEL:
-        answers = view.fleet_model(place.training or "") is not None
-    return place if answers or place.chosen == BASELINE else replace(place, chosen=BASELINE)
+    """The baseline instead of models that cannot answer: their training is gone, or there is no fleet-wide model."""
+    if place.training not in view.question.inputs:
+        return replace(place, weights=ALL_BASELINE)
+    if FLEET_MODEL in place.weights and view.fleet_model(place.training or "") is None:
+        return replace(place, weights={name: w for name, w in place.weights.items() if name != FLEET_MODEL})
+    return place
 
 
 @contextmanager

@@ -18,10 +18,10 @@ from assets.champions.lake_view import LakeView
 from assets.champions.served_files import packed_fleet_model, packed_models, where_of
 from assets.champions.serving import exported
 from assets.champions.serving.boosters import verified
-from assets.champions.serving.exported import BASELINE_COLUMN, KEY, PERIOD
+from assets.champions.serving.exported import BASELINE_COLUMN, KEY, MEDIAN_COLUMN, PERIOD
 from assets.champions.serving.question import Place, Question
 from assets.champions.serving.refusal import LostModelsError
-from assets.models.line import BASELINE, FLEET_MODEL
+from assets.models.line import BASELINE, FLEET_MODEL, MEDIAN, WEIGHTED
 from assets.models.packing import model_digest, model_text
 from assets.models.store import TRAINING
 from assets.partitions import bucket_of
@@ -88,7 +88,11 @@ def write_rows(view: LakeView, places: Sequence[Place], file: Path) -> tuple[dic
     width = max((len(inputs.features) for inputs in view.question.inputs.values()), default=0)
     names = [f"f{place}" for place in range(width)]
     schema = pa.schema(
-        [(KEY, pa.string()), (PERIOD, pa.int64()), *((name, pa.float64()) for name in (BASELINE_COLUMN, *names))]
+        [
+            (KEY, pa.string()),
+            (PERIOD, pa.int64()),
+            *((name, pa.float64()) for name in (BASELINE_COLUMN, MEDIAN_COLUMN, *names)),
+        ]
     )
     by_bucket: dict[int, list[Place]] = {}
     for place in places:
@@ -115,11 +119,13 @@ def _rows_of(view: LakeView, place: Place, schema: pa.Schema, width: int) -> pa.
     else:
         periods = view.rows(key, None, past=False).periods
     x = np.full((len(periods), width), np.nan)
-    if place.training in view.question.inputs and place.chosen != BASELINE and view.question.time:
+    if place.training in view.question.inputs and place.weights and view.question.time:
         own, there = view.rows(key, place.training, past=False).at(periods)
         x[there, : own.shape[1]] = own[there]
-    naive = view.baseline(key, periods) if len(periods) else np.empty(0)
-    columns: list[Any] = [pa.array([key] * len(periods), pa.string()), periods, naive, *(x[:, n] for n in range(width))]
+    said = view.baselines(key, periods) if len(periods) else {}
+    naive, median = (said.get(name, np.full(len(periods), np.nan)) for name in (BASELINE, MEDIAN))
+    keys = pa.array([key] * len(periods), pa.string())
+    columns: list[Any] = [keys, periods, naive, median, *(x[:, n] for n in range(width))]
     return pa.Table.from_arrays([pa.array(column) for column in columns], schema=schema)
 
 
@@ -127,7 +133,7 @@ def write_fleet_models(view: LakeView, lake: Lake, places: Sequence[Place], file
     import pyarrow.parquet as pq
 
     rows = []
-    for training in sorted({place.training or "" for place in places if place.chosen == FLEET_MODEL}):
+    for training in sorted({place.training or "" for place in places if FLEET_MODEL in place.weights}):
         kept = packed_fleet_model(lake.root, view.fleet_file(training) or "")
         assert kept is not None, "the baseline answers where there is none"
         model, categories = kept
@@ -148,7 +154,10 @@ def write_listing(
     known = view.segments.table
     table = known.take(pc.index_in(keys, known[KEY].combine_chunks()))
     columns = {
-        exported.CHOSEN: pa.array([place.chosen for place in places], pa.string()),
+        **{
+            exported.WEIGHT[name]: pa.array([place.weights.get(name) for place in places], pa.float64())
+            for name in WEIGHTED
+        },
         exported.TRAINING: pa.array([place.training for place in places], pa.string()),
         exported.DIGEST: pa.array([models.get(place.segment, (None, None))[1] for place in places], pa.string()),
         exported.MODEL_GROUP: pa.array([models.get(place.segment, (None, None))[0] for place in places], pa.int32()),
@@ -164,7 +173,7 @@ def write_question(view: LakeView, version: int, places: Sequence[Place], file: 
     span = question.span
     if question.time:
         span = replace(span, first=str(view.features.profile.times.ahead(span.horizon)[0]))
-    used = {place.training for place in places if place.chosen != BASELINE}
+    used = {place.training for place in places if place.weights}
     said = {
         "format": exported.FORMAT,
         "version": version,

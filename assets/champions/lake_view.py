@@ -16,7 +16,7 @@ from assets.champions.serving.known import KnownSegments
 from assets.champions.serving.question import FeatureRows, Floats, Ints, Place, Question, SegmentFeatures, Span
 from assets.champions.serving.refusal import LostModelsError
 from assets.features.publish import SEGMENTS, FeatureSet, mean_label
-from assets.models.baseline import baseline_forecast
+from assets.models.baseline import baseline_forecasts
 from assets.models.store import latest_training, trainings
 from assets.partitions import bucket_of
 from assets.raw.parse import KEY
@@ -134,8 +134,8 @@ class LakeView:
         file = self.fleet_file(training)
         return None if file is None else loaded_fleet_model(self._lake.root, file)
 
-    def baseline(self, key: str, periods: Ints) -> Floats:
-        """The baseline's forecasts of a segment: for the horizon from the last label, as batch forecasts are.
+    def baselines(self, key: str, periods: Ints) -> Mapping[str, Floats]:
+        """The baselines' forecasts of a segment: for the horizon from the last label, as batch forecasts are.
 
         For a time of the past from what was known a horizon before it.
         """
@@ -144,4 +144,4 @@ class LakeView:
         known = past.periods <= last
         origins = np.where(periods > last, last, periods - self._recipe.horizon)
         history = past.periods[known], past.labels[known]
-        return baseline_forecast(self._of_baseline, *history, periods, origins, self._mean)
+        return baseline_forecasts(self._of_baseline, *history, periods, origins, self._mean)

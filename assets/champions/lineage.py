@@ -8,8 +8,9 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from assets.evaluation.incumbent import Champion, published_champion
+from assets.models.blend import shares_of, weights_of
 from assets.models.line import FLEET_MODEL, SEGMENT_MODEL
-from assets.models.store import TRAINING, UNKNOWN, Training, trainings
+from assets.models.store import TRAINING, UNKNOWN, WEIGHTS, Training, trainings
 from resources.lake import Lake
 from resources.mlflow import Mlflow
 from resources.problems import InputError, Problem, nearest_segments
@@ -31,8 +32,8 @@ RECORDED = {
 def segment_lineage(lake: Lake, mlflow: Mlflow, segment: str) -> dict[str, Any]:
     """Who serves a segment in the champion, and what that model was made from; `unknown` where nothing was recorded.
 
-    `model` is the file with the model, relative to the lake, None for the baseline; `trained_through` is the last label
-    of the training, None for a table without time.
+    `weights` are by candidate; `model` is the file with the model (of a blend, each), relative to the lake, None for
+    the baseline; `trained_through` is the last label of the training, None for a table without time.
 
     Raises:
         InputError: there is no champion yet, or it does not know the segment.
@@ -48,6 +49,7 @@ def segment_lineage(lake: Lake, mlflow: Mlflow, segment: str) -> dict[str, Any]:
         "segment": segment,
         "champion": champion.version,
         "served_by": row["chosen"],
+        "weights": shares_of(weights_of(row)),
         "model": _model_of(row, training),
         "training": row[TRAINING] or UNKNOWN,
         **_facts(mlflow, row[TRAINING], training),
@@ -73,7 +75,7 @@ def _facts(mlflow: Mlflow, identity: str | None, training: Training | None) -> d
 
 
 def _row_of(champion: Champion, segment: str) -> dict[str, Any]:
-    listing = champion.listing.select(["segment", "chosen", TRAINING, "shard"])
+    listing = champion.listing.select(["segment", "chosen", *WEIGHTS, TRAINING, "shard"])
     found = listing.filter(pc.equal(listing["segment"], segment)).to_pylist()
     if found:
         return found[0]
@@ -83,4 +85,4 @@ def _row_of(champion: Champion, segment: str) -> dict[str, Any]:
 
 def _model_of(row: dict[str, Any], training: Training | None) -> str | None:
     files = {SEGMENT_MODEL: row["shard"], FLEET_MODEL: training.fleet_file if training else None}
-    return files.get(row["chosen"])
+    return " + ".join(file for name in weights_of(row) if (file := files.get(name))) or None

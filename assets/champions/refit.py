@@ -90,6 +90,7 @@ def refit(
                 recipe,
                 say=say,
                 failures=settings.failures,
+                gpu=settings.gpu,
                 configuration=main.record.get("configuration_digest", UNKNOWN),
                 beside=True,
             )

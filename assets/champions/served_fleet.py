@@ -36,6 +36,11 @@ class ServedFleet:
         self._refresh = from_environment(REFRESH_VARIABLE, REFRESH_SECONDS)
         self._lock, self._view, self._looked = Lock(), self._new_view(), time.monotonic()
 
+    @property
+    def lake(self) -> str:
+        """The folder or bucket that the fleet is read from."""
+        return self._lake.root
+
     def view(self) -> LakeView:
         """The fleet beside the features committed last."""
         with self._lock:

@@ -12,16 +12,17 @@ import pyarrow.compute as pc
 
 from assets.champions.serving.known import Sorted
 from assets.champions.serving.question import Place
-from assets.evaluation.incumbent import CHAMPIONS, PUBLISHED, listing_digest
+from assets.evaluation.incumbent import CHAMPIONS, PUBLISHED, is_as_published
+from assets.models.blend import ALL_BASELINE, weights_of
 from assets.models.fleet_model import SERVED
-from assets.models.store import TRAINING, Training
+from assets.models.store import LISTING, TRAINING, WEIGHTS, Training, aligned
 from resources.lake import Lake
 from resources.problems import InputError, Problem
 from resources.pruned import refuse_pruned
 
 FLEET = "fleet.json"
 DIGEST = f"{SERVED}_digest"
-LISTED = ("segment", "chosen", TRAINING, "shard", DIGEST)
+LISTED = ("segment", "chosen", *WEIGHTS, TRAINING, "shard", DIGEST)
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,11 @@ class ServedListing:
 
 
 def _place(row: dict[str, Any]) -> Place:
-    return Place(*(row[name] for name in LISTED))
+    return Place(row["segment"], weights_of(row), row[TRAINING], row["shard"], row[DIGEST])
 
 
 def _unlisted(key: str, training: Training | None) -> Place:
-    return Place(key, training.serves_unproven if training else "", training.id if training else None, None)
+    return Place(key, training.unproven if training else ALL_BASELINE, training.id if training else None, None)
 
 
 def _rows(lake: Lake, published: Published) -> pa.Table:
@@ -86,10 +87,8 @@ def _rows(lake: Lake, published: Published) -> pa.Table:
     if not len(rows):
         refuse_pruned(lake, CHAMPIONS, published.published, where)
         raise InputError([Problem(where, "is not there", "serve a version that is")])
-    if published.digest not in (None, listing_digest(rows.drop_columns([PUBLISHED]))):
+    if published.digest is not None and not is_as_published(rows.drop_columns([PUBLISHED]), published.digest):
         raise InputError([Problem(where, "has other rows than were published", "run the weekly cycle: fleet run")])
-    if DIGEST not in rows.column_names:
-        rows = rows.append_column(DIGEST, pa.nulls(len(rows), pa.string()))
-    rows = rows.select(LISTED).sort_by("segment")
-    dense = {name: rows[name].dictionary_encode() for name in ("chosen", TRAINING, "shard")}
+    rows = aligned(rows, pa.schema([LISTING.field(name) for name in LISTED])).sort_by("segment")
+    dense = {name: rows[name].dictionary_encode() for name in ("chosen", *WEIGHTS, TRAINING, "shard")}
     return pa.table({name: dense.get(name, rows[name]) for name in LISTED}).combine_chunks()

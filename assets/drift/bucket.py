@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from assets.drift.season import Seasons
 from assets.drift.windows import FEWEST_PAST, FEWEST_ROWS, MOST_PAST, NEVER_SEEN, TESTS, Plan, compared
+from assets.models.baseline import baseline_forecasts
 from assets.models.bucket import SegmentRows, categorical_positions, read_bucket
 from assets.models.fleet_model import identity_columns
 from assets.models.predictions import Candidate, candidate_predictions
@@ -75,8 +76,8 @@ def drift_bucket(
     forecasts = {}
     if champion is not None:
         wanted = {key: periods for key, periods in targets.items() if len(periods)}
-        said = candidate_predictions(champion, bucket, task.bucket, recipe, wanted, "served", only_chosen=True)
-        forecasts = {key: values for key, _, values in said}
+        said = candidate_predictions(champion, bucket, task.bucket, recipe, wanted, "served", only_serving=True)
+        forecasts = {key: said.served(key, _naive(rows[key], periods, recipe))[0] for key, periods in wanted.items()}
     for key, where in plan.items():
         if key not in rows:
             yield _line(key, NO_ROWS)
@@ -87,6 +88,11 @@ def drift_bucket(
         nothing = np.full(len(labels), np.nan)
         values = np.vstack([labels, x[:, columns].T, forecasts.get(key, nothing)])
         yield _tested_line(key, values, text, targets[key], where, seasons, [name in unseen for name in names])
+
+
+def _naive(rows: SegmentRows, periods: NDArray[np.int64], recipe: Recipe) -> dict[str, Floats]:
+    """The baselines' forecasts of past periods, from what was known a horizon before each."""
+    return baseline_forecasts(recipe, rows.periods, rows.labels, periods, periods - recipe.horizon, np.nan)
 
 
 def _tested_line(

@@ -11,19 +11,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from assets.evaluation.origins import BLOCKS, block_losses
-from assets.models.baseline import baseline_forecast, origins_of
+from assets.models.baseline import baseline_forecasts, origins_of
+from assets.models.blend import or_baseline
 from assets.models.bucket import Bucket, SegmentRows, read_bucket
 from assets.models.error_sums import SCALES, SUMS, Asked, error_sums, label_scales
 from assets.models.fleet_model import JUDGED as JUDGED_FIT
 from assets.models.fleet_model import identity_columns
-from assets.models.line import FLEET_MODEL, SEGMENT_MODEL
-from assets.models.predictions import Candidate, Targets, candidate_predictions
+from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
+from assets.models.predictions import Candidate, Predictions, Targets, candidate_predictions
 from assets.models.segment import CutOffs
-from assets.models.store import TRAINING
 from assets.raw.recipe import Recipe
 
 Floats = NDArray[np.float64]
-CANDIDATES = ("challenger", "served", "fleet", "incumbent", "baseline")
+CANDIDATES = ("challenger", "served", "fleet", "incumbent", "baseline", "median")
 JUDGED = pa.schema(
     [
         ("segment", pa.string()),
@@ -71,21 +71,19 @@ def judge_bucket(
     segments = list(bucket.segments())
     insides = [rows.between(cut_offs.holdout, cut_offs.last) for rows in segments]
     targets = {rows.key: rows.periods[inside] for rows, inside in zip(segments, insides, strict=True)}
-    new = _twins(challenger, bucket, task.bucket, recipe, targets, only_chosen=False)
-    old = _twins(incumbent.candidate, bucket, task.bucket, recipe, targets, only_chosen=True) if incumbent else {}
-    serves = _who_serves(challenger, task.bucket)
+    new = candidate_predictions(challenger, bucket, task.bucket, recipe, targets, JUDGED_FIT, only_serving=False)
+    old = _twins(incumbent, bucket, task.bucket, recipe, targets)
     has_fleet = any(group.fleet_file for group in challenger.groups)
     for rows, inside in zip(segments, insides, strict=True):
-        naive = _baseline(rows, targets[rows.key], recipe, cut_offs, otherwise)
-        own, fleet = (or_baseline(new.get((rows.key, model)), naive) for model in (SEGMENT_MODEL, FLEET_MODEL))
-        served = {SEGMENT_MODEL: own, FLEET_MODEL: fleet}.get(serves.get(rows.key, ""), naive)
+        naive = _baselines(rows, targets[rows.key], recipe, cut_offs, otherwise)
+        own, fleet = (or_baseline(new.parts[rows.key].get(m), naive[BASELINE]) for m in (SEGMENT_MODEL, FLEET_MODEL))
+        served, _ = new.served(rows.key, naive)
         compared: dict[str, Any] = {}
-        forecasts = {"challenger": own, "served": served, "baseline": naive}
+        forecasts = {"challenger": own, "served": served, **naive}
         if has_fleet:
             forecasts["fleet"] = fleet
-        if incumbent is not None:
-            found = [old[rows.key, model] for model in (SEGMENT_MODEL, FLEET_MODEL) if (rows.key, model) in old]
-            theirs = or_baseline(found[0] if found else None, naive)
+        if incumbent is not None and old is not None:
+            theirs, _ = old.served(rows.key, naive)
             forecasts |= {"incumbent": theirs} if incumbent.whole else {}
             clean, periods = targets[rows.key] > incumbent.after, targets[rows.key]
             labels = rows.labels[inside]
@@ -93,31 +91,20 @@ def judge_bucket(
         yield _sums(rows.key, rows.labels[inside], forecasts, Asked.of(recipe.model)) | compared
 
 
-def or_baseline(predicted: Floats | None, naive: Floats) -> Floats:
-    """What is forecast: a model's finite predictions, and the baseline wherever there is none."""
-    return naive if predicted is None else np.where(np.isfinite(predicted), predicted, naive)
-
-
 def _twins(
-    candidate: Candidate, bucket: Bucket, number: int, recipe: Recipe, targets: Targets, *, only_chosen: bool
-) -> dict[tuple[str, str], Floats]:
-    found = candidate_predictions(candidate, bucket, number, recipe, targets, JUDGED_FIT, only_chosen=only_chosen)
-    return {(key, model): predicted for key, model, predicted in found}
+    incumbent: Against | None, bucket: Bucket, number: int, recipe: Recipe, targets: Targets
+) -> Predictions | None:
+    if incumbent is None:
+        return None
+    return candidate_predictions(incumbent.candidate, bucket, number, recipe, targets, JUDGED_FIT, only_serving=True)
 
 
-def _who_serves(candidate: Candidate, bucket: int) -> dict[str, str]:
-    """What was chosen for each of a bucket's segments whose training can be used."""
-    places, usable = candidate.places(bucket, []), {group.training for group in candidate.groups}
-    rows = zip(places["segment"].to_pylist(), places["chosen"].to_pylist(), places[TRAINING].to_pylist(), strict=True)
-    return {key: chosen for key, chosen, training in rows if training in usable}
-
-
-def _baseline(
+def _baselines(
     rows: SegmentRows, targets: NDArray[np.int64], recipe: Recipe, cut_offs: CutOffs, otherwise: float
-) -> Floats:
+) -> dict[str, Floats]:
     history = rows.periods <= cut_offs.last
     origins = origins_of(targets, cut_offs.holdout, recipe.horizon)
-    return baseline_forecast(recipe, rows.periods[history], rows.labels[history], targets, origins, otherwise)
+    return baseline_forecasts(recipe, rows.periods[history], rows.labels[history], targets, origins, otherwise)
 
 
 def _sums(key: str, labels: Floats, forecasts: Mapping[str, Floats], asked: Asked) -> dict[str, Any]:

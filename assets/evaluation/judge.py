@@ -18,6 +18,7 @@ from assets.evaluation.incumbent import Champion, Incumbent, answers, incumbent_
 from assets.evaluation.record import evaluation_record
 from assets.features.publish import SEGMENTS, FeatureSet
 from assets.features.rebuild import BucketFiles, committed_files, files_for
+from assets.models.blend import served_by
 from assets.models.line import SKIPPED
 from assets.models.predictions import Candidate, ModelGroup
 from assets.models.segment import CutOffs
@@ -41,7 +42,7 @@ from resources.spark import Spark, quoted
 EVALUATION = "evaluation"
 CODE_VERSION = code_version(
     "assets.evaluation.compare", "assets.evaluation.origins", "assets.evaluation.comparisons",
-    "assets.models.predictions", "assets.models.error_sums", "assets.models.baseline",
+    "assets.models.predictions", "assets.models.blend", "assets.models.error_sums", "assets.models.baseline",
 )  # fmt: skip
 
 
@@ -146,7 +147,7 @@ def challenger_listing(lake: Lake, features: FeatureSet, training: Training, cha
         "bucket": absent["fleet_bucket"].cast(pa.int32()),
         "status": pa.array([SKIPPED] * len(absent)),
         "reason": pa.array(["not trained yet"] * len(absent), pa.string()),
-        "chosen": pa.array([training.serves_unproven] * len(absent), pa.string()),
+        **served_by(training.unproven, len(absent)),
         TRAINING: pa.array([training.id] * len(absent), pa.string()),
     }
     blank = [rest.get(field.name, pa.nulls(len(absent), field.type)) for field in LISTING]
@@ -211,7 +212,7 @@ def candidate(
                 continue
             groups.append(ModelGroup(identity, recipe, files, known[identity].fleet_file))
         shared = stack.enter_context(shared_listing(lake, listing))
-        rest = (unlisted.id, unlisted.serves_unproven) if unlisted else None
+        rest = (unlisted.id, unlisted.unproven) if unlisted else None
         yield Candidate(lake.root, shared, tuple(groups), rest)
 
 

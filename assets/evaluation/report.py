@@ -10,25 +10,34 @@ import pandas as pd
 import pyarrow as pa
 
 from assets.models.error_sums import LARGEST_IS_BEST
-from assets.presentation import BLUE, GREEN, GREY, ORANGE, errors_against, new_figure
+from assets.presentation import BLUE, BROWN, GREEN, GREY, ORANGE, VIOLET, errors_against, new_figure
 from resources.lake import Lake
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SERVES = {"segment": BLUE, "fleet": GREEN, "baseline": ORANGE}
+SERVES = {"blend": VIOLET, "segment": BLUE, "fleet": GREEN, "median": BROWN, "baseline": ORANGE}
+SERVES_SAID = {
+    "blend": "a blend",
+    "segment": "its own model",
+    "fleet": "the fleet-wide model",
+    "median": "the seasonal median",
+    "baseline": "the baseline",
+}
 WORST = 10
 WORST_IN_REPORT = 50
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 EXPLAINED = {
     "challenger": "the models just trained, in every segment that has one",
     "fleet": "the fleet-wide model just trained, in every segment",
-    "served": "the choice of model, fleet-wide model or baseline per segment, made on the fold before the holdout",
+    "served": "each segment's blend of the others, with weights chosen on the fold before the holdout",
     "incumbent": "the fleet that has served until now (chosen by some of these rows: the gate looks at later ones)",
     "baseline": "seasonal naive: the last season known at the forecast's origin",
+    "median": "seasonal median: that of the last four seasons known at the forecast's origin",
 }
 RATE = "how often a 1 came, of what is known at the forecast's origin"
 MEAN = "the mean of the segment's labels outside the holdout"
+MIDDLE = "the median of the segment's labels outside the holdout"
 
 
 def holdout_said(record: dict[str, Any]) -> str:
@@ -66,7 +75,7 @@ def worst_segments(errors: pd.DataFrame, count: int = WORST) -> pd.DataFrame:
 
 def error_table(record: dict[str, Any]) -> pd.DataFrame:
     """A row a candidate: the metric asked for, the others that have a value, what it is."""
-    explained = EXPLAINED if record["holdout"]["start"] else {**EXPLAINED, "baseline": MEAN}
+    explained = EXPLAINED if record["holdout"]["start"] else {**EXPLAINED, "baseline": MEAN, "median": MIDDLE}
     if record["metrics"]["log_loss"]["baseline"] is not None:
         explained = {**explained, "baseline": RATE}
     asked = [name for name, errors in record["metrics"].items() if any(error is not None for error in errors.values())]
@@ -94,7 +103,7 @@ def totals_plot(record: dict[str, Any]) -> Figure:
     better = "higher" if record["metric"] in LARGEST_IS_BEST else "lower"
     figure, axes = new_figure(f"Total {record['metric']} on the holdout, {better} is better", 6.2, 2.6)
     known = {name: error for name, error in record["errors"].items() if error is not None}
-    colours = {"served": BLUE, "challenger": BLUE, "fleet": GREEN, "incumbent": GREY, "baseline": ORANGE}
+    colours = {**SERVES, "served": VIOLET, "challenger": BLUE, "incumbent": GREY}
     axes.barh(list(known)[::-1], list(known.values())[::-1], color=[colours[name] for name in list(known)[::-1]])
     return figure
 
@@ -116,7 +125,7 @@ def write_report(lake: Lake, name: str, record: dict[str, Any], table: pa.Table,
         worst=worst_segments(errors, WORST_IN_REPORT).to_dict("records"),
         segments=len(table),
         judged=len(errors),
-        serving={name: int((errors["serves"] == name).sum()) for name in SERVES},
+        serving={said: int((errors["serves"] == name).sum()) for name, said in SERVES_SAID.items()},
         better=int((errors["error above baseline"] < 0).sum()),
         plots=plots,
     )

@@ -18,10 +18,10 @@ from assets.features.contract import BUCKET
 from assets.features.publish import FEATURES, FeatureSet, current_features, mean_label
 from assets.features.rebuild import BucketFiles, by_bucket, committed_files, rows_as_trained
 from assets.forecasts.scored_table import SCORED, check_output, write_scored
-from assets.models.baseline import baseline_forecast
-from assets.models.bucket import Floats, SegmentRows, label_history, read_bucket
+from assets.models.baseline import baseline_forecasts
+from assets.models.bucket import label_history, read_bucket
 from assets.models.fleet_model import SERVED, identity_columns
-from assets.models.line import BASELINE
+from assets.models.line import BASELINE, MEDIAN
 from assets.models.predictions import Candidate, ModelGroup, candidate_predictions
 from assets.models.spread import spread
 from assets.models.store import Training, shared_listing, trainings
@@ -79,7 +79,7 @@ def score_brought(
                 recipe=recipe,
                 last=features.profile.last_period,
                 otherwise=mean_label(lake, features),
-                champion=Candidate(lake.root, listing, groups, (newest.id, newest.serves_unproven)),
+                champion=Candidate(lake.root, listing, groups, (newest.id, newest.unproven)),
                 folder=f"{folder}/scored",
             )
             tasks = [BroughtTask(bucket, own, history.get(bucket, ())) for bucket, own in files[newest.id].items()]
@@ -147,29 +147,28 @@ def score_bucket_of_brought(
     """
     bucket = read_bucket(task.files, recipe, also=[AT, *identity_columns(recipe)])
     segments = {rows.key: rows for rows in bucket.segments()}
-    forecast, model = np.full(len(bucket.periods), np.nan), np.full(len(bucket.periods), BASELINE, dtype=object)
+    count = len(bucket.periods)
+    naive, model = {name: np.full(count, otherwise) for name in (BASELINE, MEDIAN)}, np.full(count, BASELINE, object)
+    forecast = np.full(count, otherwise)
     reached = replace(champion, groups=tuple(group for group in champion.groups if task.bucket in group.files))
     targets = {key: rows.periods for key, rows in segments.items()}
-    found = candidate_predictions(reached, bucket, task.bucket, recipe, targets, SERVED, only_chosen=True)
-    for key, made_by, values in found:
-        places = segments[key].first_row + np.flatnonzero(np.isfinite(values))
-        forecast[places], model[places] = values[np.isfinite(values)], made_by
+    found = candidate_predictions(reached, bucket, task.bucket, recipe, targets, SERVED, only_serving=True)
     about = bucket.table[AT].to_numpy().astype(np.int64)
     for past in label_history(task.history, recipe):
         if past.key in segments:
             rows = segments[past.key]
-            places = rows.first_row + np.flatnonzero(_missing(forecast, rows))
+            places = slice(rows.first_row, rows.first_row + len(rows.periods))
             origins = np.minimum(last, about[places] - recipe.horizon)
-            naive = past.periods, past.labels, about[places], origins, otherwise
-            forecast[places] = baseline_forecast(recipe, *naive)
-    forecast = np.where(np.isnan(forecast), otherwise, forecast)
+            said = baseline_forecasts(recipe, past.periods, past.labels, about[places], origins, otherwise)
+            for name, values in said.items():
+                naive[name][places] = values
+    for key, rows in segments.items():
+        places = slice(rows.first_row, rows.first_row + len(rows.periods))
+        forecast[places], by_model = found.served(key, {name: values[places] for name, values in naive.items()})
+        model[places] = np.where(by_model, found.serves(key), BASELINE)
     columns = [bucket.table[KEY], bucket.table[PERIOD], pa.array(forecast), pa.array(model, pa.string())]
     table = pa.Table.from_arrays(columns, schema=SCORED)
     name = f"bucket-{task.bucket:05d}-{uuid.uuid4().hex}.parquet"
     write_parquet(table, f"{folder}/{name}")
     for made_by in sorted(set(model)):
         yield {"file": name, "model": made_by, "rows": int((model == made_by).sum())}
-
-
-def _missing(forecast: Floats, rows: SegmentRows) -> np.ndarray:
-    return np.isnan(forecast[rows.first_row : rows.first_row + len(rows.periods)])

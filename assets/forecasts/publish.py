@@ -17,8 +17,7 @@ from assets.evaluation.judge import candidate
 from assets.features.point_in_time import ASSUMED
 from assets.features.publish import FEATURES, FeatureSet, current_recipe, mean_label, open_segments
 from assets.features.rebuild import committed_files
-from assets.forecasts.score import WRITTEN, Rival, Said, ScoreTask, forecast_table, score_bucket
-from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
+from assets.forecasts.score import MODELS, WRITTEN, Rival, Said, ScoreTask, forecast_table, score_bucket
 from assets.models.predictions import Candidate
 from assets.models.spread import Say, spread
 from assets.models.store import trainings
@@ -28,8 +27,9 @@ from resources.settings import Settings
 from resources.spark import Spark
 
 CODE_VERSION = code_version(
-    "assets.forecasts.score", "assets.forecasts.sample", "assets.models.predictions", "assets.models.baseline"
-)
+    "assets.forecasts.score", "assets.forecasts.sample", "assets.models.predictions", "assets.models.blend",
+    "assets.models.baseline",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _record(
         "rows": counted["rows"],
         "segments": counted["segments"],
         "assumed": counted["assumed"],
-        "by_model": {name: counted[f"by_{name}"] for name in (SEGMENT_MODEL, FLEET_MODEL, BASELINE)},
+        "by_model": {name: counted[f"by_{name}"] for name in MODELS},
         **_span(features),
         "version": champion.version if champion else None,
         "split": {"version": waiting.version, "segments": split} if waiting and split else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from assets.evaluation.issues import output_name
 from assets.features.point_in_time import ASSUMED
 from assets.forecasts.sample import sample_places
-from assets.models.baseline import baseline_forecast
+from assets.models.baseline import baseline_forecasts
 from assets.models.bucket import Bucket, label_history, read_bucket
 from assets.models.fleet_model import SERVED, identity_columns
-from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
+from assets.models.line import BASELINE, BLEND, MEDIAN, WEIGHTED
 from assets.models.predictions import Candidate, candidate_predictions
 from assets.raw.parse import TIME
 from assets.raw.recipe import Recipe
@@ -26,7 +26,7 @@ from resources.files import write_parquet
 
 Floats = NDArray[np.float64]
 COLUMNS = ("forecast", "model", "version", "assumed")
-MODELS = np.array([BASELINE, SEGMENT_MODEL, FLEET_MODEL], dtype=object)
+MODELS = np.array([BASELINE, *WEIGHTED, BLEND], dtype=object)
 WRITTEN = pa.schema(
     [("file", pa.string()), ("segments", pa.int64()), ("rows", pa.int64()), ("assumed", pa.int64())]
     + [(f"by_{model}", pa.int64()) for model in MODELS]
@@ -92,11 +92,13 @@ def score_bucket(
     if not len(rows):
         return
     name = f"bucket-{task.bucket:05d}-{uuid.uuid4().hex}.parquet"
-    served = _said(version, *_forecasts(task, ahead, recipe, last, otherwise, champion))
+    naive = _by_baselines(task, ahead, recipe, last, otherwise)
+    served = _said(version, *_forecasts(task, ahead, recipe, naive, champion))
     counted = {"sampled": 0, "split": 0}
     if rival is not None:
         sampled, split = (_in_sample(ahead, share) for share in (rival.sampled, rival.split))
-        theirs = _said(rival.version, *_forecasts(task, _only(ahead, sampled), recipe, last, otherwise, rival.fleet))
+        of_sample = {name: values[sampled] for name, values in naive.items()}
+        theirs = _said(rival.version, *_forecasts(task, _only(ahead, sampled), recipe, of_sample, rival.fleet))
         served, beside = _dealt(served, theirs, sampled, split)
         counted = {"sampled": int(sampled.sum()), "split": int(split.sum())}
         if rival.folder is not None and sampled.any():
@@ -143,39 +145,35 @@ def _dealt(ours: Said, theirs: Said, sampled: NDArray[np.bool_], split: NDArray[
 
 
 def _forecasts(
-    task: ScoreTask, ahead: Bucket, recipe: Recipe, last: int, otherwise: float, champion: Candidate | None
+    task: ScoreTask, ahead: Bucket, recipe: Recipe, naive: Mapping[str, Floats], champion: Candidate | None
 ) -> tuple[Floats, NDArray[np.int8]]:
     """For each row, all of which lie ahead, the forecast, and who made it (a place in `MODELS`)."""
-    forecast, made_by = np.full(len(ahead.periods), np.nan), np.zeros(len(ahead.periods), dtype=np.int8)
+    forecast, made_by = naive[BASELINE].copy(), np.zeros(len(ahead.periods), dtype=np.int8)
+    if champion is None:
+        return forecast, made_by
     segments = {rows.key: rows for rows in ahead.segments()}
     targets = {key: rows.periods for key, rows in segments.items()}
-    if champion is not None:
-        place_of = {name: place for place, name in enumerate(MODELS)}
-        found = candidate_predictions(champion, ahead, task.bucket, recipe, targets, SERVED, only_chosen=True)
-        for key, model, predicted in found:
-            first = segments[key].first_row
-            forecast[first : first + len(predicted)] = predicted
-            made_by[first : first + len(predicted)] = place_of[model]
-    forecast[~np.isfinite(forecast)] = np.nan
-    missing = np.isnan(forecast)
-    made_by[missing] = 0
-    if missing.any():
-        naive = _by_baseline(task, ahead, recipe, last, otherwise)
-        forecast[missing] = naive[missing]
+    place_of = {name: place for place, name in enumerate(MODELS)}
+    found = candidate_predictions(champion, ahead, task.bucket, recipe, targets, SERVED, only_serving=True)
+    for key, rows in segments.items():
+        mine = slice(rows.first_row, rows.first_row + len(rows.periods))
+        forecast[mine], by_model = found.served(key, {name: values[mine] for name, values in naive.items()})
+        made_by[mine] = np.where(by_model, place_of[found.serves(key)], place_of[BASELINE])
     return forecast, made_by
 
 
-def _by_baseline(task: ScoreTask, ahead: Bucket, recipe: Recipe, last: int, otherwise: float) -> Floats:
-    """For each row, all of which lie ahead, the baseline's forecast."""
-    forecast, segments = np.full(len(ahead.periods), otherwise), {rows.key: rows for rows in ahead.segments()}
+def _by_baselines(task: ScoreTask, ahead: Bucket, recipe: Recipe, last: int, otherwise: float) -> dict[str, Floats]:
+    """For each row, all of which lie ahead, the baselines' forecasts."""
+    segments = {rows.key: rows for rows in ahead.segments()}
+    found = {name: np.full(len(ahead.periods), otherwise) for name in (BASELINE, MEDIAN)}
     for past in label_history(task.files, recipe):
         if past.key in segments:
             rows, known = segments[past.key], past.periods <= last
             origins = np.full(len(rows.periods), last)
             history = past.periods[known], past.labels[known]
-            naive = baseline_forecast(recipe, *history, rows.periods, origins, otherwise)
-            forecast[rows.first_row : rows.first_row + len(naive)] = naive
-    return forecast
+            for name, forecast in baseline_forecasts(recipe, *history, rows.periods, origins, otherwise).items():
+                found[name][rows.first_row : rows.first_row + len(forecast)] = forecast
+    return found
 
 
 def forecast_table(rows: pa.Table, said: Said, recipe: Recipe, time_type: str) -> pa.Table:

@@ -10,7 +10,8 @@ import pyarrow.fs as pafs
 from assets.evaluation.incumbent import Champion
 from assets.evaluation.issues import free_name
 from assets.features.brought import REFUSED, original_columns
-from assets.models.line import SEGMENT_MODEL, TRAINED
+from assets.models.line import BLEND, SEGMENT_MODEL, TRAINED, weight_column
+from assets.models.store import as_listing
 from assets.raw.parse import KEY, PERIOD, SOURCE
 from assets.raw.source import FILE, ROW, format_of
 from resources.files import copy_file, filesystem
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 SCORED = pa.schema([(KEY, pa.string()), (PERIOD, pa.int32()), ("forecast", pa.float64()), ("model", pa.string())])
 UNKNOWN, BETTER, NO_FEATURES = "unknown_segment", "_was_better", "beyond_the_models_horizon"
-WHY = "__why"
+WHY, HAS_PART = "__why", "__has_part"
 CSV = {
     "header": "true", "quote": '"', "escape": '"', "compression": "none",
     "ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false",
@@ -70,27 +71,30 @@ def _refuse_nested(rows: DataFrame, out: str) -> None:
 
 
 def _with_forecasts(spark: Spark, rows: DataFrame, scored: list[str], champion: Champion) -> DataFrame:
-    """Brought rows with forecast and model, and why a segment has no model of its own (null: it is unknown)."""
+    """Brought rows with forecast and model, and why a segment's own model has no part in it (null: it is unknown)."""
     from pyspark.sql import functions as F
     from pyspark.sql.pandas.types import from_arrow_schema
 
     session, schema = spark.session(), from_arrow_schema(SCORED)
     found = session.read.schema(schema).parquet(*map(literal_path, scored)) if scored else None
-    served = session.createDataFrame(champion.listing.select(["segment", "status", "reason", "chosen"]))
+    columns = ["segment", "status", "reason", "chosen", weight_column(SEGMENT_MODEL)]
+    served = session.createDataFrame(as_listing(champion.listing).select(columns))
+    has_part = f"coalesce({weight_column(SEGMENT_MODEL)} > 0, chosen = '{SEGMENT_MODEL}')"
     why = (
-        f"case when status <> '{TRAINED}' then reason when chosen <> '{SEGMENT_MODEL}' then chosen || '{BETTER}' "
+        f"case when status <> '{TRAINED}' then reason when not {has_part} then chosen || '{BETTER}' "
         f"else '{NO_FEATURES}' end"
     )
-    known = served.select(F.col("segment").alias(KEY), F.expr(why).alias(WHY))
+    known = served.select(F.col("segment").alias(KEY), F.expr(why).alias(WHY), F.expr(has_part).alias(HAS_PART))
     forecasts = session.createDataFrame([], schema) if found is None else found
     return rows.join(forecasts, [KEY, PERIOD], "left").join(known, KEY, "left")
 
 
 def _added(version: int) -> dict[str, str]:
     """Columns that come to the user's own, as Spark SQL."""
+    own = f"model = '{SEGMENT_MODEL}' or (model = '{BLEND}' and coalesce({HAS_PART}, false))"
     return {
         "forecast": "forecast",
         "model": "model",
         "version": f"if(forecast is null, null, {version}L)",
-        "reason": f"coalesce({REFUSED}, if(model = '{SEGMENT_MODEL}', null, coalesce({WHY}, '{UNKNOWN}')))",
+        "reason": f"coalesce({REFUSED}, if({own}, null, coalesce({WHY}, '{UNKNOWN}')))",
     }

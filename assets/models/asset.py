@@ -41,12 +41,14 @@ from assets.presentation import (
     plot,
     table,
 )
+from resources.computing import CPU
 from resources.lake import Lake
 from resources.problems import InputError
 from resources.settings import Settings
 from resources.spark import Spark
 
 SEGMENT_MODELS = "segment_models"
+GPU_POOL = "fleet_gpu"  # of all fleets: two trainings would fight for the same GPUs (see dagster.yaml)
 
 
 class TrainingConfig(Config):
@@ -79,6 +81,7 @@ def models_asset(settings: Settings) -> AssetsDefinition:
         tags={"stage": "training"},
         code_version=CODE_VERSION,
         retry_policy=RetryPolicy(max_retries=1, delay=5),
+        pool=None if settings.gpu.device == CPU else GPU_POOL,
     )
     def segment_models(
         context: AssetExecutionContext, config: TrainingConfig, lake: Lake, spark: Spark
@@ -91,6 +94,8 @@ def models_asset(settings: Settings) -> AssetsDefinition:
             wanted = list(context.partition_keys) if by_partition else listed
             if problems := parameter_problems(settings.model.model_dump()):
                 raise InputError(problems)
+            if page := spark.ui_address():
+                context.log.info(f"segment_models: Spark's page is {page}")
             features, recipe = current_features(lake), current_recipe(lake, spark, settings)
             training, is_new = train_fleet(
                 lake,
@@ -101,6 +106,7 @@ def models_asset(settings: Settings) -> AssetsDefinition:
                 context.log.info,
                 anew=config.force,
                 failures=settings.failures,
+                gpu=settings.gpu,
                 configuration=settings.digest,
                 selection=None if selection is None else selection_facts(lake, selection),
             )
@@ -113,7 +119,10 @@ def models_asset(settings: Settings) -> AssetsDefinition:
         else:
             context.log.info("segment_models: rows, recipe and code are those of the last training; nothing to train")
         if not by_partition:
-            yield MaterializeResult(metadata=_metadata(lake, training, listing), data_version=DataVersion(training.id))
+            page = spark.ui_address()
+            link = {"Spark's page": MetadataValue.url(page)} if page else {}
+            metadata = {**_metadata(lake, training, listing), **link}
+            yield MaterializeResult(metadata=metadata, data_version=DataVersion(training.id))
 
     return segment_models
 
@@ -150,6 +159,7 @@ def _metadata(lake: Lake, training: Training, listing: pa.Table) -> dict[str, An
         "bytes of models": training.record["bytes"],
         "chosen on the fold": MetadataValue.json(frame["chosen"].value_counts().to_dict()),
         "fleet-wide model": MetadataValue.json(training.record["fleet_model"]),
+        "fitted on": MetadataValue.json(frame["device"].value_counts().to_dict()),
         "seconds, by phase": MetadataValue.json(training.record["seconds"]),
         "seconds, all workers together": round(float(frame["seconds"].sum()), 1),
         "recipe": MetadataValue.json(training.record["recipe"]),

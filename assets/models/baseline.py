@@ -1,4 +1,5 @@
-"""The baseline: seasonal naive (of 0 and 1, how often 1 came), what a model must beat to be worth keeping."""
+"""Baselines: seasonal naive (of 0 and 1, how often 1 came), what a model must beat to be worth keeping; and the median
+of the last seasons, which one odd week does not move."""
 
 from __future__ import annotations
 
@@ -7,11 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from assets.models.line import BASELINE, MEDIAN
+
 if TYPE_CHECKING:
     from assets.raw.recipe import Recipe
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+SEASONS = 4
+ABSURD, FEWEST_TO_TAME = 1_000.0, 10
 
 
 def seasonal_naive(
@@ -39,13 +44,54 @@ def seasonal_naive(
     return forecast
 
 
-def baseline_forecast(
-    recipe: Recipe, periods: Ints, labels: Floats, targets: Ints, origins: Ints, otherwise: float = 0.0
+def seasonal_median(
+    periods: Ints, labels: Floats, targets: Ints, origins: Ints, season: int, otherwise: float = 0.0
 ) -> Floats:
-    """What the baseline says for each target: `seasonal_naive`, or `known_rate` where labels are 0 and 1."""
+    """For each target period, the median of the labels at its place in the last `SEASONS` seasons before the origin.
+
+    Arguments are those of `seasonal_naive`. Where no such label is known: the median of those known in the last season
+    before the origin, else of all before it, else `otherwise`.
+    """
+    known = ~np.isnan(labels)
+    periods, labels = periods[known], labels[known]
+    if not len(periods):
+        return np.full(len(targets), otherwise)
+    newest = targets - season * -(-(targets - origins) // season)
+    wanted = newest - season * np.arange(SEASONS)[:, None]
+    inside = np.minimum(np.searchsorted(periods, wanted), len(periods) - 1)
+    found = np.where(periods[inside] == wanted, labels[inside], np.nan)
+    hit = np.isfinite(found).any(axis=0)
+    forecast = np.full(len(targets), np.nan)
+    forecast[hit] = np.nanmedian(found[:, hit], axis=0)
+    for origin in np.unique(origins[~hit]):
+        before = _last_known(periods, int(origin), season)
+        forecast[~hit & (origins == origin)] = np.median(labels[before]) if before.any() else otherwise
+    return forecast
+
+
+def baseline_forecasts(
+    recipe: Recipe, periods: Ints, labels: Floats, targets: Ints, origins: Ints, otherwise: float = 0.0
+) -> dict[str, Floats]:
+    """What each baseline says of each target: `seasonal_naive` and `seasonal_median`, or `known_rate` of 0 and 1."""
     if recipe.model["objective"] == "binary":
-        return known_rate(periods, labels, origins, otherwise)
-    return seasonal_naive(periods, labels, targets, origins, recipe.season, otherwise)
+        return {BASELINE: known_rate(periods, labels, origins, otherwise)}
+    if not len(targets):
+        return {BASELINE: np.empty(0), MEDIAN: np.empty(0)}
+    given = periods, tamed(periods, labels, int(origins.min())), targets, origins, recipe.season, otherwise
+    return {BASELINE: seasonal_naive(*given), MEDIAN: seasonal_median(*given)}
+
+
+def tamed(periods: Ints, labels: Floats, through: int) -> Floats:
+    """Labels of which none is more than `ABSURD` times the second largest up to a period: such a one is taken for it.
+
+    A slip of that size, repeated a season later by a baseline with a part in a blend, would spoil the whole forecast.
+    """
+    known = np.abs(labels[(periods <= through) & np.isfinite(labels)])
+    if len(known) < FEWEST_TO_TAME:
+        return labels
+    second = np.partition(known, -2)[-2]
+    absurd = (np.abs(labels) > ABSURD * second) & (second > 0)
+    return np.where(absurd, np.sign(labels) * second, labels)
 
 
 def known_rate(periods: Ints, labels: Floats, origins: Ints, otherwise: float = 0.0) -> Floats:
@@ -62,11 +108,14 @@ def known_rate(periods: Ints, labels: Floats, origins: Ints, otherwise: float = 
 
 def last_known_mean(periods: Ints, labels: Floats, origin: int, season: int, otherwise: float) -> float:
     """Mean of the labels known in the last season up to the origin, else of all up to it, else `otherwise`."""
+    before = _last_known(periods, origin, season)
+    return float(labels[before].mean()) if before.any() else otherwise
+
+
+def _last_known(periods: Ints, origin: int, season: int) -> NDArray[np.bool_]:
     before = periods <= origin
-    if not before.any():
-        return otherwise
     recent = before & (periods > origin - season)
-    return float(labels[recent if recent.any() else before].mean())
+    return recent if recent.any() else before
 
 
 def origins_of(targets: Ints, cut_off: int, horizon: int) -> Ints:

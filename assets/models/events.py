@@ -30,7 +30,7 @@ from dagster._core.events import StepMaterializationData
 from dagster._core.events.log import EventLogEntry
 
 from assets.models.error_sums import SCALES, SUMS, metric_of
-from assets.models.line import TRAINED
+from assets.models.line import TRAINED, WEIGHTED, weight_column
 from assets.presentation import DATA_VERSION_TAG
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def record_materializations(context: AssetExecutionContext, listing: pa.Table, m
 
 
 def segment_metadata(row: dict[str, Any], metric: str) -> dict[str, Any]:
-    """What a segment's partition shows: who serves, fold errors, rows, trees, seconds, host."""
+    """What a segment's partition shows: who serves, fold errors, rows, trees, seconds, host, device."""
     sums = {name: row.get(f"fold_{name}") for name in SCALES}
     errors = {
         f"fold {metric} of {who}": metric_of(
@@ -74,7 +74,9 @@ def segment_metadata(row: dict[str, Any], metric: str) -> dict[str, Any]:
         for who in ("model", "fleet", "baseline")
         if row["fold_count"]
     }
-    shown = {name: row[name] for name in ("rows", "trees", "seconds", "host")}
+    shown = {name: row[name] for name in ("rows", "trees", "seconds", "host", "device")}
+    weights = {f"weight of {name}": row.get(weight_column(name)) for name in WEIGHTED}
+    errors = {**weights, **errors}
     return {"serves": row["chosen"], **{k: v for k, v in {**errors, **shown}.items() if v is not None}}
 
 

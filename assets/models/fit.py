@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 
-def parameters(model: dict[str, Any], rows: int, threads: int = 1) -> dict[str, Any]:
-    """LightGBM's parameters for a segment of so many rows; the user's own win.
+MOSTLY = 0.5  # share of zeros from which the median label is zero
+
+
+def parameters(model: dict[str, Any], y: Floats, threads: int = 1) -> dict[str, Any]:
+    """LightGBM's parameters for a segment with such labels; the user's own win.
 
     Capacity follows the rows: leaves grow with their root (4 at 150 rows, 9 at 730, 31 from 9,000), rows a leaf from 5
     to 20. Measured on weekly and daily retail tables: docs/architecture.md.
     """
+    rows = len(y)
     by_rows = {
         "learning_rate": 0.05,
         "num_leaves": int(np.clip(round(np.sqrt(rows) / 3), 4, 31)),
@@ -31,7 +35,7 @@ def parameters(model: dict[str, Any], rows: int, threads: int = 1) -> dict[str, 
     }
     given = model["params"]
     return {
-        "objective": model["objective"],
+        "objective": objective_for(y, model),
         "seed": model["seed"],
         **{name: value for name, value in by_rows.items() if not _names(name) & given.keys()},
         **given,
@@ -40,6 +44,18 @@ def parameters(model: dict[str, Any], rows: int, threads: int = 1) -> dict[str, 
         "num_threads": threads,
         "verbosity": -1,
     }
+
+
+def objective_for(y: Floats, model: dict[str, Any]) -> str:
+    """The objective for a segment's labels: another one where most of them are zero, if the recipe has one for these.
+
+    Tweedie's variance function suits a sum with a point mass at zero: Jorgensen, "The theory of dispersion models"
+    (1997); the median of such labels, which an absolute error asks for, is zero however much comes in between.
+    """
+    of_zeros = model.get("objective_of_zeros")
+    if of_zeros and (y == 0).mean() >= MOSTLY and y.min() >= 0 and y.max() > 0:
+        return str(of_zeros)
+    return str(model["objective"])
 
 
 @cache
@@ -56,7 +72,7 @@ def fit(x: Floats, y: Floats, model: dict[str, Any], categorical: list[int], thr
     Raises:
         lightgbm.basic.LightGBMError: parameters or labels that LightGBM refuses.
     """
-    return boosted(x, transformed(y, model), parameters(model, len(y), threads), model["rounds"], categorical)
+    return boosted(x, transformed(y, model), parameters(model, y, threads), model["rounds"], categorical)
 
 
 def boosted(x: Floats, y: Floats, params: dict[str, Any], rounds: int, categorical: list[int]) -> Booster:
@@ -103,7 +119,7 @@ def parameter_problems(model: dict[str, Any]) -> list[Problem]:
             near = difflib.get_close_matches(name, sorted(known), n=1)
             remedy = f"did you mean {known[near[0]]}?" if near else "see LightGBM's list of parameters"
             problems.append(Problem(f"fleet.yaml model.params.{name}", "LightGBM knows no such parameter", remedy))
-    x = np.arange(200.0).reshape(-1, 1)
+    x, model = np.arange(200.0).reshape(-1, 1), {**model, "objective": model["objective"] or "regression"}
     try:
         labels = np.arange(200.0) % 2 if model["objective"] == "binary" else 1 + np.arange(200.0) % 7
         fit(x, labels, {**model, "rounds": 1}, [])

@@ -121,12 +121,9 @@ def _fit(x: Floats, y: Floats, known: NDArray[np.bool_], recipe: Recipe, threads
 
 
 def fleet_parameters(recipe: Recipe, threads: int) -> dict[str, Any]:
-    """LightGBM's parameters for all segments at once: many leaves, and the loss that the metric asks for."""
-    objective = recipe.model["objective"]
-    if objective == "regression" and recipe.metric in ("wape", "mae"):
-        objective = "regression_l1"
+    """LightGBM's parameters for all segments at once: many leaves."""
     return {
-        "objective": objective,
+        "objective": recipe.model["objective"],
         "seed": recipe.model["seed"],
         "learning_rate": 0.1,
         "num_leaves": 63,

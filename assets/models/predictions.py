@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from assets.models.blend import ALL_BASELINE, Weights, blended, served_by, serves, weights_of, with_weight
 from assets.models.bucket import Bucket, SegmentRows, read_bucket
 from assets.models.fit import predict
 from assets.models.fleet_model import identity_columns, load_fleet_model
-from assets.models.line import FLEET_MODEL, SEGMENT_MODEL
+from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
 from assets.models.shard import boosters
-from assets.models.store import TRAINING, places_in
+from assets.models.store import TRAINING, WEIGHTS, places_in
 from assets.raw.recipe import Recipe
 
 Floats = NDArray[np.float64]
@@ -37,25 +38,42 @@ class ModelGroup:
 class Candidate:
     """A fleet as workers use it: who serves each segment, and the models of the trainings it is made of.
 
-    `unlisted` (a training and `fleet` or `baseline`) serves segments that the listing does not know.
+    `unlisted` (a training, and weights by candidate) serves segments that the listing does not know.
     """
 
     lake: str
     listing: str
     groups: tuple[ModelGroup, ...]
-    unlisted: tuple[str, str] | None = None
+    unlisted: tuple[str, Weights] | None = None
 
     def places(self, bucket: int, keys: Sequence[str]) -> pa.Table:
-        """A row (segment, chosen, training, shard) for each of a bucket's segments that something is known of."""
+        """A row (see `PLACES`) for each of a bucket's segments that something is known of."""
         known = places_in(self.listing, bucket)
         if self.unlisted is None:
             return known
         wanted = pa.array(keys, pa.string())
         absent = wanted.filter(pc.invert(pc.is_in(wanted, known["segment"].combine_chunks())))
-        training, chosen = self.unlisted
-        added = {"segment": absent, "chosen": [chosen] * len(absent), TRAINING: [training] * len(absent)}
+        training, weights = self.unlisted
+        added = {"segment": absent, TRAINING: [training] * len(absent), **served_by(weights, len(absent))}
         blank = {f.name: added.get(f.name, pa.nulls(len(absent), f.type)) for f in known.schema}
         return pa.concat_tables([known, pa.table(blank, schema=known.schema)])
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the models of a fleet say of some segments' target periods, and with which weights it is served."""
+
+    parts: Mapping[str, Mapping[str, Floats]]
+    weights: Mapping[str, Weights]
+
+    def served(self, segment: str, baselines: Mapping[str, Floats]) -> tuple[Floats, NDArray[np.bool_]]:
+        """What is served, given the baselines' forecasts, and in which rows not the first of these alone."""
+        parts = {**self.parts.get(segment, {}), **baselines}
+        return blended(self.weights.get(segment, ALL_BASELINE), parts, baselines[BASELINE])
+
+    def serves(self, segment: str) -> str:
+        """Who serves a segment: one candidate, or `blend`."""
+        return serves(self.weights.get(segment, ALL_BASELINE))
 
 
 def candidate_predictions(
@@ -66,14 +84,33 @@ def candidate_predictions(
     targets: Targets,
     fit: str,
     *,
-    only_chosen: bool,
-) -> Iterator[tuple[str, str, Floats]]:
-    """(segment, `segment` or `fleet`, predictions for its target periods) for each of a bucket's target segments.
+    only_serving: bool,
+) -> Predictions:
+    """Predictions for the target periods of each of a bucket's target segments, by each model that it has.
 
-    `fit` is `judged` or `served`. With `only_chosen`, just what serves; else every model there is. A prediction is NaN
-    where the model's recipe has no row of features. `bucket` is that of the recipe, read with its identity columns.
+    `fit` is `judged` or `served`. With `only_serving`, just by models that have a part in what is served. A prediction
+    is NaN where the model's recipe has no row of features. `bucket` is that of the recipe, read with its identity
+    columns.
     """
     places = candidate.places(number, list(targets))
+    usable = places.filter(pc.is_in(places[TRAINING], pa.array([g.training for g in candidate.groups], pa.string())))
+    weights = {row["segment"]: weights_of(row) for row in usable.select(["segment", "chosen", *WEIGHTS]).to_pylist()}
+    parts: dict[str, dict[str, Floats]] = {key: {} for key in targets}
+    for key, model, predicted in _parts(candidate, places, bucket, number, recipe, targets, fit, only_serving):
+        parts[key][model] = predicted
+    return Predictions(parts, weights)
+
+
+def _parts(
+    candidate: Candidate,
+    places: pa.Table,
+    bucket: Bucket,
+    number: int,
+    recipe: Recipe,
+    targets: Targets,
+    fit: str,
+    only_serving: bool,
+) -> Iterator[tuple[str, str, Floats]]:
     for group in candidate.groups:
         mine = places.filter(pc.equal(places[TRAINING], group.training))
         if not len(mine):
@@ -81,11 +118,11 @@ def candidate_predictions(
         own = _rows_of(group, bucket, number, recipe)
         rows = {each.key: each for each in own.segments() if each.key in targets}
         mine = mine.filter(pc.is_in(mine["segment"], pa.array(list(rows), pa.string())))
-        by_model = mine.filter(pc.equal(mine["chosen"], SEGMENT_MODEL)) if only_chosen else mine
+        by_model = with_weight(mine, SEGMENT_MODEL) if only_serving else mine
         for key, booster in boosters(candidate.lake, by_model, fit):
             x, there = rows[key].at(targets[key])
             yield key, SEGMENT_MODEL, np.where(there, predict(booster, x, group.recipe.model), np.nan)
-        by_fleet = mine.filter(pc.equal(mine["chosen"], FLEET_MODEL)) if only_chosen else mine
+        by_fleet = with_weight(mine, FLEET_MODEL) if only_serving else mine
         yield from _fleet_predictions(candidate.lake, group, own, rows, by_fleet["segment"].to_pylist(), targets, fit)
 
 

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assets.models.baseline import baseline_forecast, origins_of
 from assets.models.bucket import SegmentRows
-from assets.models.error_sums import Asked, error_sums, label_scales
+from assets.models.error_sums import Asked, error_sums
 from assets.models.fit import fit, predict
-from assets.models.line import FAILED, TRAINED
+from assets.models.line import FAILED, FOLD_FORECAST, TRAINED
 from assets.models.packing import model_digest, packed
 from assets.raw.recipe import Recipe
 
@@ -63,37 +62,25 @@ def fit_segment(
 def _fits(rows: SegmentRows, recipe: Recipe, cut_offs: CutOffs, categorical: list[int], threads: int) -> dict[str, Any]:
     judged = fit(*rows.through(cut_offs.holdout), recipe.model, categorical, threads)
     served = fit(*rows.through(cut_offs.last), recipe.model, categorical, threads)
-    fold = _fold_errors(rows, recipe, cut_offs, categorical, threads)
+    fold = _fold(rows, recipe, cut_offs, categorical, threads)
     models = {"served": packed(served), "judged": packed(judged)}
     facts: dict[str, Any] = {f"{name}_digest": model_digest(model) for name, model in models.items()}
     facts |= {"trees": served.num_trees(), "bytes": sum(map(len, models.values()))}
     return {"fits": FITS if fold else FITS - 1, **facts, **models, **fold}
 
 
-def _fold_errors(
-    rows: SegmentRows, recipe: Recipe, cut_offs: CutOffs, categorical: list[int], threads: int
-) -> dict[str, float | None]:
-    """Error sums of a model trained up to the fold; none where the segment has too little before or nothing in it."""
+def _fold(rows: SegmentRows, recipe: Recipe, cut_offs: CutOffs, categorical: list[int], threads: int) -> dict[str, Any]:
+    """What a model trained up to the fold says of it, and its error sums.
+
+    Nothing where the segment has too little before the fold, or no label in it.
+    """
     x, y = rows.through(cut_offs.fold)
     inside = rows.between(cut_offs.fold, cut_offs.holdout)
     if why_untrainable(rows, y, recipe) or not inside.any():
         return {}
     model = predict(fit(x, y, recipe.model, categorical, threads), rows.x[inside], recipe.model)
-    return error_sums(rows.labels[inside], model, "fold_model", Asked.of(recipe.model))
-
-
-def fold_of_baseline(rows: SegmentRows, recipe: Recipe, cut_offs: CutOffs) -> dict[str, float | None]:
-    """Rows, labels and the baseline's error sums on the fold before the holdout."""
-    inside = rows.between(cut_offs.fold, cut_offs.holdout)
-    labels, targets = rows.labels[inside], rows.periods[inside]
-    if not len(labels):
-        return {"fold_count": 0}
-    known = rows.periods <= cut_offs.holdout
-    origins = origins_of(targets, cut_offs.fold, recipe.horizon)
-    naive = baseline_forecast(recipe, rows.periods[known], rows.labels[known], targets, origins)
-    asked = Asked.of(recipe.model)
-    scales = {f"fold_{name}": value for name, value in label_scales(labels, asked).items()}
-    return {**scales, **error_sums(labels, naive, "fold_baseline", asked)}
+    sums = error_sums(rows.labels[inside], model, "fold_model", Asked.of(recipe.model))
+    return {**sums, FOLD_FORECAST: model.tolist()}
 
 
 def fingerprint(rows: SegmentRows, cut_offs: CutOffs, shared: str) -> str:
@@ -112,4 +99,4 @@ def fingerprint(rows: SegmentRows, cut_offs: CutOffs, shared: str) -> str:
 
 def fit_facts(fit: Mapping[str, Any]) -> dict[str, Any]:
     """What a line tells of a fit, without the models themselves."""
-    return {name: value for name, value in fit.items() if name not in ("served", "judged")}
+    return {name: value for name, value in fit.items() if name not in ("served", "judged", FOLD_FORECAST)}

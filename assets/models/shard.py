@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.models.line import FIT_COLUMNS, SHARD
+from assets.models.line import KNOWN_COLUMNS, SHARD
 from assets.models.packing import model_digest, unpacked
 from resources.files import filesystem, read_file, whole_file
 
@@ -71,7 +71,7 @@ class ShardWriter:
 
 
 def known_fits(lake: str, bucket: int, wanted: AbstractSet[str], segments: int) -> dict[str, dict[str, Any]]:
-    """What the bucket's shards hold of some fingerprints: columns of `FIT_COLUMNS` and the shard.
+    """What the bucket's shards hold of some fingerprints: columns of `KNOWN_COLUMNS` and the shard.
 
     The newest shards are read first, until all are found or four generations of the bucket's `segments` were looked at.
     A model whose bytes are not those that were fitted is not known.
@@ -89,7 +89,7 @@ def known_fits(lake: str, bucket: int, wanted: AbstractSet[str], segments: int) 
         shard = f"{BOOSTERS}/{bucket:05d}/{name}"
         try:
             with system.open_input_file(f"{root}/{name}") as stream:
-                rows = pq.ParquetFile(stream).read(columns=["segment", "fingerprint", *FIT_COLUMNS]).to_pylist()
+                rows = pq.ParquetFile(stream).read(columns=["segment", "fingerprint", *KNOWN_COLUMNS]).to_pylist()
             fresh = [row for row in rows if row["fingerprint"] in wanted and row["fingerprint"] not in found]
             whole = _whole_segments(lake, shard, pa.Table.from_pylist(fresh)) if fresh else frozenset()
         except (OSError, pa.ArrowException):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
 from assets.models.progress import Progress, progress_reported
+from resources.jobs import at_once
 from resources.spark import Spark, light_collections
+from resources.workers import gpu_profile, require_versions, versions
 
 if TYPE_CHECKING:
-    from pyspark import Accumulator
+    from pyspark import Accumulator, SparkContext
+    from pyspark.resource import ResourceProfile
     from pyspark.sql import DataFrame
 
 Task = TypeVar("Task")
@@ -32,37 +36,64 @@ def spread(
     what: str = "",
     total: int = 0,
     say: Say | None = None,
+    on_gpu: Sequence[Task] = (),
+    per_task: float = 1.0,
 ) -> pa.Table:
     """Rows (see `schema`) that `work` gave for each task, run by Spark workers: one a Spark task, short ones several.
+
+    Tasks `on_gpu` are a stage of their own that runs at the same time: of a cluster, each gets its share of a GPU
+    (`per_task`); on one machine they take turns.
 
     With `say`, progress is reported: segments done, of `total`, and the slowest so far where rows have `segment` and
     `seconds`. A row is a segment, or as many as its `segments` says. All comes from Spark's accumulators, which workers
     send when a task ends.
     """
-    frame, progress = _spread_frame(spark, tasks, work, schema, short)
-    if say is None:
-        return frame.toArrow().cast(schema)
-    with progress_reported(what, total, progress, say):
-        return frame.toArrow().cast(schema)
+    counted = Counted(spark.session().sparkContext)
+    jobs = []
+    if tasks or not on_gpu:
+        jobs.append(_job(spark, tasks, work, schema, counted, shares=_shares(spark, tasks, short)))
+    if on_gpu:
+        profile = None if spark.is_local else gpu_profile(per_task)
+        shares = 1 if spark.is_local else len(on_gpu)
+        jobs.insert(0, _job(spark, on_gpu, work, schema, counted, shares=shares, profile=profile))
+    with progress_reported(what, total, counted.progress, say) if say else nullcontext():
+        rows = at_once(spark, [job.toArrow for job in jobs])
+    return pa.concat_tables([each.cast(schema) for each in rows])
 
 
-def _spread_frame(
+class Counted:
+    """What tasks have done so far, of all jobs together: Spark's accumulators."""
+
+    def __init__(self, context: SparkContext) -> None:
+        self.done: Accumulator[int] = context.accumulator(0)
+        self.slowest = context.accumulator((0.0, ""), _slower())
+
+    def progress(self) -> Progress:
+        """How far the work is, as the driver knows it."""
+        return Progress(self.done.value, *self.slowest.value)
+
+
+def _shares(spark: Spark, tasks: Sequence[Task], short: bool) -> int:
+    most = SHARES_A_CORE * spark.session().sparkContext.defaultParallelism if short else len(tasks)
+    return max(1, min(len(tasks), most))
+
+
+def _job(
     spark: Spark,
     tasks: Sequence[Task],
     work: Work[Task],
     schema: pa.Schema,
-    short: bool,
-) -> tuple[DataFrame, Callable[[], Progress]]:
+    counted: Counted,
+    *,
+    shares: int,
+    profile: ResourceProfile | None = None,
+) -> DataFrame:
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    session = spark.session()
-    done: Accumulator[int] = session.sparkContext.accumulator(0)
-    slowest = session.sparkContext.accumulator((0.0, ""), _slower())
-    assigned = list(tasks)
-    most = SHARES_A_CORE * session.sparkContext.defaultParallelism if short else len(assigned)
-    shares = max(1, min(len(assigned), most))
+    assigned, done, slowest, expected = list(tasks), counted.done, counted.slowest, versions()
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        require_versions(expected)
         light_collections()
         for batch in batches:
             for number in batch.column(0).to_pylist():
@@ -72,9 +103,8 @@ def _spread_frame(
                     slowest.add(max((row.get("seconds") or 0.0, row.get("segment") or "") for row in rows))
                     yield pa.RecordBatch.from_pylist(rows, schema)
 
-    numbers = session.range(0, shares, 1, shares)
-    frame = numbers.mapInArrow(run, from_arrow_schema(schema))
-    return frame, lambda: Progress(done.value, *slowest.value)
+    numbers = spark.session().range(0, shares, 1, shares)
+    return numbers.mapInArrow(run, from_arrow_schema(schema), profile=profile)
 
 
 def _slower() -> Any:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from assets.models.line import LINE
+from assets.models.blend import Weights, weights_of
+from assets.models.line import FOLD_BLENDS, LINE, WEIGHTED, weight_column
 from assets.raw.recipe import Recipe
 from resources.files import filesystem, write_parquet
 from resources.lake import Lake
@@ -18,11 +19,13 @@ from resources.table import Staging
 
 MODELS, TRAINING, PRUNED = "models", "training", "pruned"
 BESIDE = "beside"  # in the record of a training that is not what fleet.yaml asks for: an incumbent's recipe, refitted
+UNPROVEN = "unproven"  # in the record of a training: weights for segments of which nothing was known
 SELECTION = "selection"  # in the record of a training: the set of segments (see `selection`) that it was of
 UNKNOWN = "unknown"  # what the records of older trainings do not say
-LISTING = LINE.append(pa.field(TRAINING, pa.string()))
+LISTING = pa.schema([*(field for field in LINE if field.name != FOLD_BLENDS), pa.field(TRAINING, pa.string())])
 # what a worker must know of its bucket's segments to predict: who serves, and where the model lies
-PLACES = ["segment", "bucket", "chosen", TRAINING, "shard", "served_digest", "judged_digest"]
+WEIGHTS = [weight_column(name) for name in WEIGHTED]
+PLACES = ["segment", "bucket", "chosen", *WEIGHTS, TRAINING, "shard", "served_digest", "judged_digest"]
 ROWS_A_GROUP = 1_000
 
 
@@ -49,9 +52,11 @@ class Training:
         return self.record["fleet_model"]["file"] if self.record["fleet_model"] else None
 
     @property
-    def serves_unproven(self) -> str:
-        """Who serves a segment of which nothing was known at training: `fleet` or `baseline`."""
-        return self.record["serves_unproven"]
+    def unproven(self) -> Weights:
+        """Who serves a segment of which nothing was known at training: weights by candidate."""
+        if UNPROVEN in self.record:
+            return self.record[UNPROVEN]
+        return weights_of({"chosen": self.record["serves_unproven"]})  # of an older version of the code
 
 
 def trainings(lake: Lake) -> dict[str, Training]:

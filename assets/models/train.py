@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from assets.code_version import code_version, version_of
 from assets.features.publish import FeatureSet
 from assets.features.rebuild import committed_files
-from assets.models.choice import chosen, serves_unproven
+from assets.models.choice import unproven_weights, with_choice
+from assets.models.device import placement_of
 from assets.models.fleet_model import FACTS, fleet_facts, fleet_file, train_fleet_model
 from assets.models.labels import refuse_impossible_labels
 from assets.models.line import LINE, TRAINED
@@ -27,6 +28,7 @@ from assets.models.store import (
     SELECTION,
     TRAINING,
     UNKNOWN,
+    UNPROVEN,
     Training,
     latest_training,
     listing_of,
@@ -37,13 +39,15 @@ from assets.models.tasks import fleet_task, training_tasks
 from assets.models.wholeness import missing_files, set_aside_corrupt
 from assets.models.worker import Plan, train_bucket
 from assets.raw.recipe import Recipe
+from resources.computing import Gpu
 from resources.judging import Failures
 from resources.lake import Lake
 from resources.spark import Spark
 
 CODE_VERSION = code_version(
     "assets.models.fit", "assets.models.segment", "assets.models.bucket", "assets.models.baseline",
-    "assets.models.fleet_model", "assets.models.choice", "assets.models.packing",
+    "assets.models.fleet_model", "assets.models.folds", "assets.models.choice", "assets.models.blend",
+    "assets.models.packing",
 )  # fmt: skip
 
 
@@ -57,6 +61,7 @@ def train_fleet(
     *,
     anew: bool = False,
     failures: Failures | None = None,
+    gpu: Gpu | None = None,
     configuration: str = UNKNOWN,
     beside: bool = False,
     selection: dict[str, Any] | None = None,
@@ -71,21 +76,32 @@ def train_fleet(
     whose rows, parameters and code are those of a model in the lake, unless `anew`.
 
     Raises:
-        InputError: a named segment does not exist.
+        InputError: a named segment does not exist; or there is no GPU, or nothing that says what to fit on it (`gpu`).
     """
     digest = version_of(features.digest, recipe.digest, CODE_VERSION)
+    placement = placement_of(lake, spark, gpu or Gpu())
     known = _known_training(lake, digest) if segments is None and not anew else None
     if known and _is_whole(lake, known, say):
         if not beside:
             _make_latest(lake, known)
         return known, False
     refuse_impossible_labels(spark, chain.from_iterable(committed_files(lake, features).values()), recipe)
-    tasks, clock = training_tasks(lake, features, segments, spark.threads()), _Clock()
+    tasks, clock = training_tasks(lake, features, segments, spark.threads(), placement), _Clock()
     fleet = _fleet_model(lake, spark, features, recipe, digest, say) if recipe.fleet_rows else None
     clock.tick("fleet-wide model")
     plan = _plan(lake, features, recipe, fleet, failures or Failures(), anew)
     total = features.record["segments"] if segments is None else len(segments)
-    lines = spread(spark, tasks, partial(train_bucket, plan=plan), LINE, what="trained", total=total, say=say)
+    lines = spread(
+        spark,
+        [task for task in tasks if not task.device],
+        partial(train_bucket, plan=plan),
+        LINE,
+        what="trained",
+        total=total,
+        say=say,
+        on_gpu=[task for task in tasks if task.device],
+        per_task=placement.per_task if placement else 1.0,
+    )
     clock.tick("segments")
     lines = _settled(lake, lines, recipe)
     identity = digest if segments is None and not anew else f"{digest}-{uuid.uuid4().hex[:8]}"
@@ -94,7 +110,7 @@ def train_fleet(
     record = {
         **_record(identity, digest, features, recipe, named, lines),
         "fleet_model": fleet,
-        "serves_unproven": serves_unproven(lines, recipe.metric),
+        UNPROVEN: unproven_weights(lines, recipe.blend),
         "configuration_digest": configuration,
         "mended": (known.record.get("mended", 0) + 1) if known else 0,
         BESIDE: beside,
@@ -178,9 +194,8 @@ def _settled(lake: Lake, lines: pa.Table, recipe: Recipe) -> pa.Table:
     table = lake.table(MODELS)
     committed = _models_of(table.arrow(columns=["segment", "shard"])) if table.exists() else pa.array([], pa.string())
     reused = pc.and_(pc.is_valid(lines["shard"]), pc.is_in(_models_of(lines), pc.unique(committed)))
-    for name, values in (("chosen", chosen(lines, recipe.metric)), ("reused", reused)):
-        lines = lines.set_column(LINE.get_field_index(name), LINE.field(name), values)
-    return lines.sort_by([("bucket", "ascending"), ("segment", "ascending")])
+    lines = lines.set_column(LINE.get_field_index("reused"), LINE.field("reused"), reused)
+    return with_choice(lines, recipe.blend).sort_by([("bucket", "ascending"), ("segment", "ascending")])
 
 
 def _models_of(lines: pa.Table) -> pa.ChunkedArray:

@@ -9,6 +9,7 @@ from functools import lru_cache
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from assets.models.blend import with_weight
 from assets.models.fleet_model import fleet_facts
 from assets.models.line import FLEET_MODEL
 from assets.models.shard import BOOSTERS, FITS, model_digests
@@ -66,5 +67,5 @@ def _files_of(listing: pa.Table, known: Mapping[str, Training]) -> set[str]:
 
 
 def _fleet_files(listing: pa.Table, known: Mapping[str, Training]) -> set[str]:
-    by_fleet = listing.filter(pc.equal(listing["chosen"], FLEET_MODEL))[TRAINING].unique().to_pylist()
+    by_fleet = with_weight(as_listing(listing), FLEET_MODEL)[TRAINING].unique().to_pylist()
     return {file for identity in by_fleet if identity in known and (file := known[identity].fleet_file)}

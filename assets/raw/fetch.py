@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,14 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assets.raw.source import SourceFiles, find_files
+from resources.computing import is_local_master
+from resources.environment import resolved
 from resources.files import copy_from, filesystem
 from resources.problems import InputError, Problem
 from resources.settings import Settings
-from resources.spark import spark_errors
+from resources.spark import SCRATCH, spark_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
+    from sqlalchemy import Engine
 
 ROWS_AT_ONCE = 50_000
 WHERE = "fleet.yaml source.path"
@@ -36,7 +37,7 @@ def source_files(settings: Settings) -> Iterator[SourceFiles]:
     if settings.source.format != "sql":
         yield find_files(settings)
         return
-    with _scratch() as folder:
+    with _scratch(None if is_local_master(settings.spark.master) else settings.lake) as folder:
         _fetch_query(settings, folder / "query.parquet")
         own = settings.source.model_copy(update={"path": str(folder), "format": "parquet"})
         files = find_files(settings.model_copy(update={"source": own}))
@@ -50,7 +51,7 @@ def within_reach(session: SparkSession, files: SourceFiles) -> Iterator[SourceFi
     if scheme == "file" or _spark_reads(session, scheme):
         yield files
         return
-    with _scratch() as folder:
+    with _scratch(session.conf.get(SCRATCH, None)) as folder:
         root = str(folder / files.root.rstrip("/").rpartition("/")[2])  # the source may be one file
         near = tuple(f"{root}{path[len(files.root.rstrip('/')) :]}" for path in files.paths)
         system, _ = filesystem(files.given)
@@ -70,8 +71,11 @@ def _spark_reads(session: SparkSession, scheme: str) -> bool:
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="fleet_source_"))
+def _scratch(shared: str | None) -> Iterator[Path]:
+    """A folder that is gone afterwards; in the one that a cluster's workers share, if there is one."""
+    if shared:
+        Path(shared).mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="fleet_source_", dir=shared))
     try:
         yield folder
     finally:
@@ -85,12 +89,12 @@ def _fetch_query(settings: Settings, target: Path) -> None:
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from sqlalchemy import create_engine, text
+    from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError
 
     source = settings.source
+    engine = _engine(source.path)
     try:
-        engine = create_engine(with_environment(source.path))
         with engine.connect().execution_options(stream_results=True) as connection:
             found = connection.execute(text(source.query or ""))
             names = _distinct(list(found.keys()))
@@ -109,18 +113,22 @@ def _fetch_query(settings: Settings, target: Path) -> None:
             batch.unlink()
 
 
-def with_environment(url: str) -> str:
-    """A URL with `${NAME}` replaced by what the environment has, so that no password stands in `fleet.yaml`.
+def _engine(address: str) -> Engine:
+    """An engine of the address, whose references are resolved here.
 
     Raises:
-        InputError: a name that the environment lacks.
+        InputError: it is no address of a database. What is wrong with it is not said: it may quote the password.
     """
-    lacking = [name for name in re.findall(r"\$\{(\w+)\}", url) if name not in os.environ]
-    if lacking:
-        raise InputError(
-            [Problem(WHERE, f"${{{name}}} is not in the environment", f"export {name}") for name in lacking]
-        )
-    return re.sub(r"\$\{(\w+)\}", lambda found: os.environ[found.group(1)], url)
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return create_engine(resolved(address, WHERE))
+    except ModuleNotFoundError as error:
+        raise InputError([Problem(WHERE, f"the driver is not installed ({error})", "install it")]) from None
+    except (SQLAlchemyError, ValueError):
+        what, remedy = f"{address} is no address of a database", "write dialect://user:${PASSWORD}@host/name"
+        raise InputError([Problem(WHERE, what, remedy)]) from None
 
 
 def _distinct(names: list[str]) -> list[str]:

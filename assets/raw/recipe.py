@@ -62,6 +62,11 @@ class Recipe(BaseModel):
     split_by: list[str] = []
 
     @property
+    def blend(self) -> bool:
+        """Whether a segment may be served by several candidates, each with a weight."""
+        return bool(self.model.get("blend", True))
+
+    @property
     def calendar(self) -> Calendar:
         """The grid of times on which periods are counted."""
         return Calendar(self.frequency, self.phase)
@@ -134,17 +139,29 @@ def _digest(content: Any) -> str:
 def recipe_of(settings: Settings, profile: Profile) -> Recipe:
     """The settings completed by what the table is like; `too_long` says whether the history can hold it."""
     lengths = _by_calendar(settings, profile.timeline) if profile.timeline else _by_split(settings, profile)
+    metric = settings.evaluation.metric or metrics_of(settings.model.objective)[0]
     return Recipe(
         segment=settings.segment,
         time=settings.time,
         label=settings.label,
         kinds=profile.kinds,
         past_only=settings.features.past_only,
-        metric=settings.evaluation.metric or metrics_of(settings.model.objective)[0],
-        model=settings.model.model_dump(),
+        metric=metric,
+        model={**settings.model.model_dump(), **_objectives(settings.model.objective, metric)},
         fleet_rows=settings.fleet_model.rows if settings.fleet_model.enabled else 0,
         **lengths,
     )
+
+
+def _objectives(asked: str | None, metric: str) -> dict[str, str | None]:
+    """What models minimize, and what those of segments whose labels are mostly zero do, where that is another."""
+    if asked is not None:
+        return {"objective": asked, "objective_of_zeros": None}
+    of_median = metric in ("wape", "mae")
+    return {
+        "objective": "regression_l1" if of_median else "regression",
+        "objective_of_zeros": "tweedie" if of_median else None,
+    }
 
 
 def _by_calendar(settings: Settings, timeline: Timeline) -> dict[str, Any]:

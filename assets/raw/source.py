@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from resources.environment import resolved
 from resources.files import filesystem, folder_of_glob, is_hidden
 from resources.problems import InputError, Problem
 from resources.settings import Settings
@@ -179,7 +180,9 @@ def reader_digest(files: SourceFiles, settings: Settings) -> str:
 
 def text_options(files: SourceFiles, settings: Settings) -> dict[str, str]:
     """The options that Spark's reader of text gets: the user's, over the defaults of the format."""
-    given = {key: str(value) for key, value in settings.source.options.items() if key not in PARSED_BY_US}
+    where = "fleet.yaml source.options"
+    options = {key: str(value) for key, value in settings.source.options.items() if key not in PARSED_BY_US}
+    given = {key: resolved(value, f"{where}.{key}") for key, value in options.items()}
     defaults = dict(TEXT_DEFAULTS.get(files.format, {}))
     if files.format == "csv" and "delimiter" not in given and all(".tsv" in path.lower() for path in files.paths):
         defaults["sep"] = "\t"

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from resources.problems import InputError, Problem
 
 LOCK = "checks.lock.json"
-WHO = ("served", "challenger", "fleet", "baseline")
+WHO = ("served", "challenger", "fleet", "incumbent", "baseline")
 
 
 class Accepted(BaseModel):

@@ -11,6 +11,7 @@ from orchestration.sensors.drift import drift_sensor
 from orchestration.sensors.failures import failures_sensor
 from orchestration.sensors.landing import landing_sensor
 from orchestration.sensors.late import late_schedule_sensor
+from orchestration.sensors.serving import serving_sensor
 from orchestration.sensors.stale import stale_champions_sensor
 from resources.notifier import NOTIFY_VARIABLE
 from resources.settings import Settings
@@ -22,7 +23,10 @@ ON, OFF = DefaultSensorStatus.RUNNING, DefaultSensorStatus.STOPPED
 
 
 def fleet_sensors(
-    settings: Settings, ingest: UnresolvedAssetJobDefinition, retrain: UnresolvedAssetJobDefinition
+    settings: Settings,
+    ingest: UnresolvedAssetJobDefinition,
+    retrain: UnresolvedAssetJobDefinition,
+    watch: UnresolvedAssetJobDefinition,
 ) -> list[SensorDefinition]:
     """The sensors: those that tell are on where FLEET_NOTIFY is set, those that start runs as `fleet.yaml` says."""
     telling = ON if os.environ.get(NOTIFY_VARIABLE) else OFF
@@ -31,6 +35,7 @@ def fleet_sensors(
     return [
         landing_sensor(settings, ingest),
         *of_time,
+        serving_sensor(settings, watch),
         failures_sensor(settings, telling),
         stale_champions_sensor(settings, telling),
         late_schedule_sensor(settings, telling if settings.schedule.enabled else OFF),

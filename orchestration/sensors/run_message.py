@@ -19,7 +19,8 @@ from dagster import (
 )
 
 from assets.models.asset import SEGMENT_MODELS
-from resources.notifier import Message, without_passwords
+from resources.environment import without_passwords
+from resources.notifier import Message
 from resources.settings import Settings
 
 # the second says for which segments a run was asked, in words

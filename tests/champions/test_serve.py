@@ -12,8 +12,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,12 @@ import pandas as pd
 import pytest
 
 from assets.champions.export import export_fleet
+from assets.champions.served_fleet import ServedFleet
+from assets.champions.served_listing import Published
+from assets.champions.serving.answer import answered
+from assets.champions.serving.watch import LOG, LOG_VARIABLE, SECONDS_VARIABLE, Watch
+from assets.serving.log import fold_log
+from assets.serving.summary import values_served
 from resources.settings import REPOSITORY_ROOT
 from tests.served import KEY, Served
 
@@ -88,11 +96,19 @@ def as_records(rows: pd.DataFrame) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def server(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server writes what it counted."""
+    return tmp_path_factory.mktemp("log")
+
+
+@pytest.fixture(scope="module")
+def server(served: Served, log: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
     environment = {
         "MLFLOW_TRACKING_URI": served.home.settings.tracking_uri,
         "PYTHONPATH": str(REPOSITORY_ROOT),
+        LOG_VARIABLE: str(log),
+        SECONDS_VARIABLE: "0.2",
     }
     with serving("models:/tiny@champion", folder, environment) as address:
         yield address
@@ -183,6 +199,40 @@ def test_several_clients_at_once_get_their_own_answers(server: str, served: Serv
     for (status, answer), part in zip(answers, parts, strict=True):
         assert status == 200, answer
         same(answer, part, served.champion.version)
+
+
+def counted(log: Path) -> Counter[str]:
+    """What the server wrote of its answers so far."""
+    said = [json.loads(path.read_text()) for path in log.rglob("*.json")]
+    return Counter({name: sum(each[name] for each in said) for name in ("requests", "refused", "unknown", "rows")})
+
+
+def test_what_was_answered_and_refused_is_logged(server: str, served: Served, log: Path) -> None:
+    time.sleep(0.5)
+    before, rows = counted(log), served.forecasts[ASKED].head(7)
+    assert post(server, as_records(rows))[0] == 200
+    assert post(server, as_records(rows.assign(shop="nobody")))[0] == 400
+    assert post(server, as_records(rows.assign(prise=1.0)))[0] == 400
+    time.sleep(1)
+    assert counted(log) - before == Counter(requests=3, refused=2, unknown=1, rows=7)
+
+
+def test_values_that_were_served_stand_beside_the_committed_ones(own_served: Served) -> None:
+    lake, tags = own_served.lake, own_served.champion.tags
+    fleet = ServedFleet(Published(lake.root, tags["published"], tags["training"]))
+    watch = Watch(lake.path(LOG), 1, fleet.view().question.given)
+    rows = own_served.forecasts[ASKED].assign(price=2.0, weather="rain")
+    for part in np.array_split(rows, 20):
+        watch.timed(part, lambda part=part: answered(fleet.view(), 1, part))
+    watch.flush()
+    fold_log(lake, datetime.now(UTC))
+    forecasts, inputs = (found.set_index("of") for found in values_served(lake))
+    assert set(forecasts.index) == set(own_served.forecasts["model"])
+    assert forecasts["median, committed"].notna().all()
+    assert inputs.loc["price", ["p10", "median", "p90"]].tolist() == [2.0, 2.0, 2.0]
+    assert 1 <= inputs.loc["price", "p10, committed"] < inputs.loc["price", "p90, committed"] <= 5
+    assert inputs.loc["price", "population stability index"] > 1
+    assert inputs.loc["weather", "rows"] == 0
 
 
 @pytest.mark.slow

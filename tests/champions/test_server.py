@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,43 +16,9 @@ from resources.mlflow import Mlflow
 from resources.settings import REPOSITORY_ROOT
 from tests.champions.killed import Killed, counting
 from tests.champions.test_publish import YES, in_run, judged
-from tests.cycle import empty_store, give_store
-from tests.instances import SQLITE, documented_settings, instance_of
+from tests.cycle import give_store
 from tests.lakes import Trained
-
-
-class Server:
-    """`mlflow server` over a folder, which can be stopped and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
-        self._folder = folder
-        (folder / "mlflow.db").write_bytes(empty_store().read_bytes())
-        self.uri = f"http://127.0.0.1:{self._port}"
-        self.start()
-
-    def start(self) -> None:
-        command = [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port), "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db", "--artifacts-destination", str(self._folder / "artifacts"),
-        ]  # fmt: skip
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # a dozen processes beside it
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=environment
-        )
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=1).read()
-                return
-            except OSError:
-                time.sleep(0.2)
-        raise AssertionError("the server does not answer")
-
-    def kill(self) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+from tests.mlflow_server import Server
 
 
 @pytest.fixture
@@ -102,8 +63,6 @@ def test_a_server_that_goes_away_at_any_step_leaves_nothing_half_done(
 def test_of_two_runs_that_promote_at_once_one_waits(own: Trained, tmp_path: Path) -> None:
     give_store(own.home)
     judged(own, 30)
-    with instance_of(documented_settings(SQLITE), tmp_path):
-        pass  # its tables are made once, not by two at a time
     command = [sys.executable, "-m", "tests.champions.promoting", str(own.home.folder / "fleet.yaml"), str(tmp_path)]
     runs = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY_ROOT, text=True) for _ in range(2)]
     said = [run.communicate(timeout=300)[0] for run in runs]

@@ -12,7 +12,8 @@ import pytest
 
 from assets.evaluation import judge
 from assets.evaluation.judge import EVALUATION, Evaluation, challenger_listing, evaluate, latest_evaluation
-from assets.models.store import LISTING, listing_of
+from assets.models.baseline import seasonal_median
+from assets.models.store import LISTING, WEIGHTS, listing_of
 from assets.models.train import train_fleet
 from tests.lakes import CLOSED, GOOD, HORIZON, SKIPPED, Trained, feature_frame, loaded, matrix, slow_naive
 
@@ -38,7 +39,11 @@ def by_hand(made: Trained, holdout: int = HORIZON) -> pd.DataFrame:
         origins = [last - holdout + (t - (last - holdout) - 1) // recipe.horizon * recipe.horizon for t in wanted]
         naive = slow_naive(own["__period"].tolist(), own["sold"].tolist(), wanted, origins, recipe.season, mean)
         model = twins[key].predict(x[targets.index]) if key in twins else np.array(naive)
-        serves = model if listing.loc[key, "chosen"] == "segment" else np.array(naive)
+        known = own["sold"].notna()
+        history = (own.loc[known, name].to_numpy() for name in ("__period", "sold"))
+        median = seasonal_median(*history, np.array(wanted), np.array(origins), recipe.season, mean)
+        said = {"segment": model, "baseline": np.array(naive), "median": median}
+        serves = said[listing.loc[key, "chosen"]]
         rows.append(
             pd.DataFrame(
                 {
@@ -91,7 +96,7 @@ def test_who_was_not_chosen_on_the_fold_is_served_by_the_baseline(
     own: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listing = listing_of(own.home.lake, own.training).to_pandas()
-    listing.loc[listing["segment"] != "shop 1", "chosen"] = "baseline"
+    listing.loc[listing["segment"] != "shop 1", ["chosen", *WEIGHTS]] = ["baseline", 0.0, 0.0, 0.0]
     changed = pa.Table.from_pandas(listing, LISTING, preserve_index=False)
     monkeypatch.setattr(judge, "listing_of", lambda *_: changed)
     judged(own)

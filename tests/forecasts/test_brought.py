@@ -117,7 +117,7 @@ def test_the_fleet_wide_model_scores_whom_no_other_knows(tmp_path: Path, spark: 
     small = flats(["small"], 12, seed=5).assign(district=30.0)
     made = train(house(tmp_path / "h", spark, pd.concat([table, small]), **without_time(fleet_model={"enabled": True})))
     champion = champion_of(made)
-    assert made.training.serves_unproven == "fleet"
+    assert made.training.unproven == {"fleet": 1.0}
     new = flats(["small", "plain"], 8, seed=7).assign(district=np.repeat([30.0, 77.0], 8))
     rows = brought(made, champion, new.drop(columns="rent").astype({"district": str}), "csv")
     assert set(rows["model"]) == {"fleet"}

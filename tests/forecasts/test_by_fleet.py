@@ -15,12 +15,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from assets.evaluation.backtest import backtested
+from assets.evaluation.backtest_summary import backtest_record
 from assets.evaluation.incumbent import Champion
 from assets.evaluation.judge import EVALUATION, evaluate
 from assets.features.publish import current_features
 from assets.forecasts.publish import FORECASTS, publish_forecasts
 from assets.models.packing import unpacked
 from assets.models.store import listing_of
+from resources.judging import Failures
+from resources.problems import InputError
 from resources.spark import Spark
 from tests.cycle import HORIZON, House, house, sales
 from tests.lakes import DAYS, GOOD, Trained, again, feature_frame, listed, matrix, slow_naive, train
@@ -52,6 +56,18 @@ def made(with_fleet: Trained, tmp_path: Path) -> Trained:
     shutil.copytree(with_fleet.home.folder, tmp_path / "made")
     home = House(tmp_path / "made", with_fleet.home.spark)
     return dataclasses.replace(with_fleet, home=home, features=current_features(home.lake))
+
+
+def test_the_newest_origin_of_a_backtest_is_what_the_evaluation_says(made: Trained) -> None:
+    home, record = made.home, judged(made)
+    shards = sorted((home.folder / "lake" / "boosters").rglob("*.parquet"))
+    (newest,) = backtested(home.lake, home.spark, made.features, made.recipe, 1, Failures())
+    said = backtest_record([newest], ["newest"], made.recipe)["mean"]
+    names = {"segment": "challenger", "fleet": "fleet", "served": "served", "baseline": "baseline", "median": "median"}
+    assert said == pytest.approx({mine: record["errors"][theirs] for mine, theirs in names.items()}, rel=1e-12)
+    assert sorted((home.folder / "lake" / "boosters").rglob("*.parquet")) == shards
+    with pytest.raises(InputError, match="do not fit the history of 60 periods -> ask for 9 at most"):
+        list(backtested(home.lake, home.spark, made.features, made.recipe, 10, Failures()))
 
 
 def judged(made: Trained) -> dict[str, Any]:
@@ -143,7 +159,7 @@ def test_short_segments_are_forecast_by_the_fleet_wide_model(made: Trained) -> N
 
 
 def test_a_segment_that_the_champion_never_heard_of_is_forecast_by_its_fleet_wide_model(made: Trained) -> None:
-    assert made.training.serves_unproven == "fleet"
+    assert made.training.unproven == {"fleet": 1.0}
     champion = champion_of(made)
     keys = champion.listing["segment"]
     less = champion.listing.filter(pc.invert(pc.is_in(keys, pa.array(["shop 1", "constant"]))))
@@ -169,7 +185,7 @@ def test_where_it_is_switched_off_nobody_is_served_by_it(own: Trained) -> None:
     record = judged(own)
     assert own.training.fleet_file is None
     assert own.training.record["fleet_model"] is None
-    assert own.training.serves_unproven == "baseline"
+    assert "fleet" not in own.training.unproven
     assert record["errors"]["fleet"] is None
     listing = listing_of(own.home.lake, own.training)
     assert listing["fold_fleet_absolute"].null_count == len(listing)

@@ -18,6 +18,7 @@ from assets.evaluation.judge import EVALUATION, evaluate
 from assets.features.publish import FeatureSet
 from assets.forecasts.checks import forecasts_checks
 from assets.forecasts.publish import FORECASTS, publish_forecasts
+from assets.models.store import WEIGHTS
 from assets.models.train import train_fleet
 from assets.raw.recipe import Recipe
 from resources.spark import Spark
@@ -79,11 +80,36 @@ def test_forecasts_are_those_worked_out_by_hand(own: Trained) -> None:
 def test_the_baseline_forecasts_where_it_was_chosen_though_there_is_a_model(own: Trained) -> None:
     champion = champion_of(own)
     listing = champion.listing.to_pandas()
-    listing.loc[listing["segment"] == "shop 0", "chosen"] = "baseline"
+    listing.loc[:, ["chosen", *WEIGHTS]] = ["baseline", 0.0, 0.0, 0.0]
+    served = listing["segment"].isin(GOOD) & (listing["segment"] != "shop 0")
+    listing.loc[served, ["chosen", *WEIGHTS]] = ["segment", 1.0, 0.0, 0.0]
     changed = dataclasses.replace(champion, listing=pa.Table.from_pandas(listing, champion.listing.schema))
     rows = forecast(own, changed)
     assert sorted(rows[rows["model"] == "segment"]["shop"].unique()) == ["shop 1", "shop 2"]
     np.testing.assert_allclose(rows["forecast"], by_hand(own, listing)["forecast"], rtol=1e-12)
+
+
+def test_a_blend_is_the_weighted_sum_of_its_parts(own: Trained) -> None:
+    champion = champion_of(own)
+    listing = champion.listing.to_pandas()
+    trained = listing["status"] == "trained"
+
+    def served_by(name: str, *weights: float) -> pd.DataFrame:
+        listing.loc[:, ["chosen", *WEIGHTS]] = ["baseline", 0.0, 0.0, 0.0]
+        listing.loc[trained, ["chosen", *WEIGHTS]] = [name, *weights]
+        rows = pa.Table.from_pandas(listing, champion.listing.schema)
+        digest = {"published": name}
+        return forecast(own, dataclasses.replace(champion, listing=rows, tags={**champion.tags, **digest}))
+
+    by_own, by_median = served_by("segment", 1.0, 0.0, 0.0), served_by("median", 0.0, 0.0, 1.0)
+    naive, blend = served_by("baseline", 0.0, 0.0, 0.0), served_by("blend", 0.4, 0.0, 0.4)
+    assert set(by_own[by_own["shop"].isin(GOOD)]["model"]) == {"segment"}
+    assert (by_own["forecast"] != by_median["forecast"]).any()
+    wanted = 0.4 * by_own["forecast"] + 0.4 * by_median["forecast"] + 0.2 * naive["forecast"]
+    good = blend["shop"].isin(GOOD)
+    np.testing.assert_allclose(blend["forecast"][good], wanted[good], rtol=1e-12)
+    np.testing.assert_array_equal(blend["forecast"][~good], naive["forecast"][~good])
+    assert set(blend["model"][good]) == {"blend"}
 
 
 def test_without_a_champion_the_baseline_serves_and_no_version_is_named(own: Trained) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets.models.bucket import SegmentRows
-from assets.models.choice import chosen
+from assets.models.choice import with_choice
 from assets.models.line import LINE
 from assets.models.segment import CutOffs
 from assets.models.worker import BucketTask, Plan, train_bucket
@@ -24,7 +24,14 @@ SKIPPED_REASONS = ("too short", "constant label", "all labels null")
 
 def recipe(**keys: Any) -> Recipe:
     """Two features, price and a lag; a horizon, a holdout and a fold of ten periods."""
-    model = {"objective": "regression", "rounds": 20, "label_transform": "none", "params": {}, "seed": 0}
+    model = {
+        "objective": "regression",
+        "rounds": 20,
+        "label_transform": "none",
+        "params": {},
+        "seed": 0,
+        "blend": False,
+    }
     given = {
         "segment": ["shop"], "time": "day", "label": "sold", "frequency": "D", "phase": 0, "horizon": 10,
         "kinds": {"sold": "number", "price": "number"}, "known_ahead": ["price"], "past_only": [], "lags": [10],
@@ -96,6 +103,6 @@ def trained(rows: SegmentRows, asked: Recipe | None = None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         line = bucket_lines(folder, [rows], asked)[rows.key]
-        (line["chosen"],) = chosen(pa.Table.from_pylist([line], LINE), (asked or recipe()).metric).to_pylist()
+        (line,) = with_choice(pa.Table.from_pylist([line], LINE), blend=False).to_pylist()
         models = models_of(folder, line) if line["shard"] else {}
     return line | {name: models[name] for name in ("served", "judged") if name in models}

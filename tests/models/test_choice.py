@@ -1,31 +1,64 @@
-"""Who serves: what wins on the fold, shrunk towards what wins in total; the baseline where nothing is known."""
+"""Who serves, and with which share: what wins on the fold, shrunk towards what wins in total."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from assets.models.choice import chosen, serves_unproven
-from assets.models.line import LINE
+from assets.models import choice
+from assets.models.blend import CANDIDATES, blend_losses, weight_grid, weights_of
+from assets.models.choice import chosen_points, unproven_weights, with_choice
+from assets.models.error_sums import LOSSES, NEARNESS
+from assets.models.line import FOLD_BLENDS, LINE
+from tests.models.small import LAST, bucket_lines, segment
 
 NOTHING = float("nan")
 
 
-def line(
-    model: float | None = None, fleet: float | None = None, baseline: float | None = None, **keys: Any
-) -> dict[str, Any]:
-    """A segment's line with absolute errors; squared ones are the other way round, unless given."""
-    errors = {"fold_model": model, "fold_fleet": fleet, "fold_baseline": baseline}
-    given = {f"{name}_absolute": value for name, value in errors.items()}
-    given |= {f"{name}_squared": None if not value else 1 / value for name, value in errors.items()}
+@pytest.fixture(autouse=True)
+def no_prior(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """By hand, what the errors say; with `prior` in a test's name, drawn to equal weights as well."""
+    if "prior" not in request.node.name:
+        monkeypatch.setattr(choice, "EQUALITY", 0.0)
+        monkeypatch.setattr(choice, "SHRINKAGE", 1.0)
+
+
+Errors = float | Sequence[float] | None
+
+
+def line(model: Errors = None, fleet: Errors = None, baseline: Errors = None, **keys: Any) -> dict[str, Any]:
+    """A segment's line, given each candidate's errors on the rows of its fold."""
     status = "trained" if model is not None else "skipped"
-    return {**dict.fromkeys(LINE.names), "status": status, **given, **keys}
+    errors = {"segment": model, "fleet": fleet, "baseline": baseline}
+    return {**dict.fromkeys(LINE.names), "status": status, "errors": errors, **keys}
+
+
+def table(*lines: dict[str, Any], metric: str = "wape") -> pa.Table:
+    rows = []
+    for given_line in lines:
+        each = dict(given_line)
+        said = {name: np.atleast_1d(e).astype(float) for name, e in each["errors"].items() if e is not None}
+        if "baseline" in said:
+            labels = np.zeros(len(said["baseline"]))
+            each[FOLD_BLENDS] = blend_losses(labels, said, LOSSES[metric], NEARNESS)
+        rows.append({name: each[name] for name in LINE.names})
+    return pa.Table.from_pylist(rows, LINE)
 
 
 def serves(*lines: dict[str, Any], metric: str = "wape") -> list[str]:
-    return chosen(pa.Table.from_pylist(list(lines), LINE), metric).to_pylist()
+    return with_choice(table(*lines, metric=metric))["chosen"].to_pylist()
+
+
+def weights(*lines: dict[str, Any], metric: str = "wape") -> list[dict[str, float]]:
+    grid, points = weight_grid(), chosen_points(table(*lines, metric=metric))
+    return [{name: w for name, w in zip(CANDIDATES, grid[point], strict=True) if w} for point in points]
 
 
 @pytest.mark.parametrize(
@@ -40,13 +73,13 @@ def test_a_segment_alone_is_served_by_what_erred_least_and_ties_go_to_the_baseli
 
 
 def test_rmse_looks_at_squares() -> None:
-    one = line(model=1.0, baseline=2.0)
-    assert one["fold_model_squared"] > one["fold_baseline_squared"]
+    """The model's errors are 3 in all and 9 squared, the baseline's 4 and 8."""
+    one = line(model=(0.0, 3.0), baseline=(2.0, 2.0))
     assert serves(one) == ["segment"]
-    assert serves(one, metric="rmse") == ["baseline"]
-    fleet = line(model=5.0, fleet=9.0, baseline=2.0)
-    assert serves(fleet) == ["baseline"]
-    assert serves(fleet, metric="rmse") == ["fleet"]
+    assert weights(one, metric="rmse") == [{"segment": 0.4, "baseline": 0.6}]  # 8 - 4w + 5w^2 is least at 0.4
+    far = line(model=(0.0, 5.0), baseline=(2.5, 3.0))
+    assert serves(far) == ["segment"]
+    assert serves(far, metric="rmse") == ["baseline"]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +131,7 @@ def test_a_segment_of_which_nothing_was_judged_follows_the_totals_and_never_a_mo
 
 
 def test_a_model_without_a_fold_does_not_serve() -> None:
-    unjudged = line(status="trained", fold_baseline_absolute=10.0)
+    unjudged = line(None, None, 10.0, status="trained")
     assert serves(unjudged, line(0.1, None, 10.0)) == ["baseline", "segment"]
 
 
@@ -111,9 +144,12 @@ def test_a_failed_segment_is_never_served_by_its_own_model() -> None:
 def test_what_is_no_number_never_wins(error: float | None) -> None:
     status = {"status": "trained"}
     assert serves(line(error, error, 10.0, **status)) == ["baseline"]
-    assert serves(line(error, error, 10.0, **status), line(1.0, 1.0, 10.0))[0] == "baseline"
-    assert serves(line(error, error, error, **status)) == ["baseline"]
+    assert serves(line(error, error, 10.0, **status), line(30.0, 30.0, 10.0))[0] == "baseline"
     assert serves(line(1.0, error, 10.0)) == ["segment"]
+
+
+def test_a_baseline_that_is_no_number_is_no_reason_to_serve_a_model() -> None:
+    assert serves(line(1.0, 1.0, NOTHING)) == ["baseline"]
 
 
 def test_the_order_of_the_lines_changes_nothing() -> None:
@@ -134,5 +170,75 @@ def test_a_segment_that_is_on_no_line_is_served_by_what_is_better_in_total(
     fleets: list[float | None], who: str
 ) -> None:
     lines = [line(1.0, fleet, 10.0) for fleet in fleets]
-    assert serves_unproven(pa.Table.from_pylist(lines, LINE), "wape") == who
-    assert serves_unproven(pa.Table.from_pylist(lines[:0], LINE), "wape") == "baseline"
+    assert unproven_weights(table(*lines)) == ({who: 1.0} if who != "baseline" else {})
+    assert unproven_weights(table()) == {}
+
+
+def test_errors_that_cancel_out_are_blended() -> None:
+    """By hand: 0.8 x 2 - 0.2 x 8 = 0."""
+    assert weights(line(2.0, None, -8.0)) == [{"segment": 0.8, "baseline": 0.2}]
+    (row,) = with_choice(table(line(2.0, None, -8.0))).to_pylist()
+    assert (row["chosen"], weights_of(row)) == ("blend", {"segment": 0.8})
+    assert weights(line(6.0, -4.0, 6.0)) == [{"fleet": 0.6, "baseline": 0.4}]
+
+
+def test_a_segments_blend_is_drawn_towards_that_of_the_fleet() -> None:
+    """Nine segments want half of each; the tenth, for itself, nothing of the model, but not by much."""
+    many = [line((4.0, -4.0), None, (-6.0, 6.0)) for _ in range(9)]
+    little, much = line((2.0, 0.0), None, (0.0, -1.5)), line((9.0, 0.0), None, (0.0, -1.5))
+    assert weights(little) == weights(much) == [{"baseline": 1.0}]
+    assert weights(little, *many) == [{"segment": 0.6, "baseline": 0.4}] * 10
+    assert weights(much, *many)[0] == {"baseline": 1.0}
+
+
+def test_without_a_candidate_the_others_share() -> None:
+    lines = table(line(2.0, 1.0, -8.0), line(None, 2.0, -8.0))
+    grid = weight_grid()
+    for name in ("segment", "fleet"):
+        assert (grid[chosen_points(lines, without=name), CANDIDATES.index(name)] == 0).all()
+    assert grid[chosen_points(lines, without="fleet")[0]].tolist() == [0.2, 0.8, 0.0, 0.0]
+
+
+def test_a_segment_on_no_line_gets_the_best_blend_of_the_others() -> None:
+    assert unproven_weights(table(line(0.0, 2.0, -8.0))) == {"fleet": 0.8}
+
+
+@given(st.lists(st.lists(st.floats(-10, 10), min_size=9, max_size=9), min_size=1, max_size=6))
+def test_weights_are_shares_and_no_candidate_alone_scores_better(errors: list[list[float]]) -> None:
+    lines = table(*[line(each[:3], each[3:6], each[6:]) for each in errors])
+    points, grid = chosen_points(lines), weight_grid()
+    np.testing.assert_allclose(grid[points].sum(axis=1), 1)
+    assert (grid >= 0).all()
+    losses = np.array([np.frombuffer(packed) for packed in lines[FOLD_BLENDS].to_pylist()])
+    base = losses[:, 0]
+    if base.sum() > 0:
+        scores = losses + base[:, None] * losses.sum(axis=0) / base.sum()
+        best = scores[np.arange(len(points)), points]
+        assert (best[:, None] <= np.nan_to_num(scores[:, :4], nan=np.inf) + 1e-9).all()
+
+
+def test_the_prior_draws_few_segments_to_equal_weights_and_many_hardly() -> None:
+    few, many = ([line(1.0, None, 1.2) for _ in range(count)] for count in (2, 2_000))
+    assert weights(*few) == [{"segment": 0.6, "baseline": 0.4}] * 2
+    assert weights(*many) == [{"segment": 1.0}] * 2_000
+
+
+def test_the_prior_does_not_spoil_what_is_far_better() -> None:
+    assert weights(line(0.1, None, 10.0)) == [{"segment": 1.0}]
+
+
+def test_a_new_segment_is_handed_over_to_its_own_model_as_its_rows_grow(tmp_path: Path) -> None:
+    """From no row before the holdout, over a model without a proof, to one with a part: as the prior has it."""
+    old = [segment(seed=n, key=f"old {n}") for n in range(12)]
+    shares = []
+    for rows in (5, 35, 80):
+        new = segment(seed=99, key="new")
+        new.labels[: LAST + 1 - rows] = np.nan
+        (folder := tmp_path / str(rows)).mkdir()
+        lines = bucket_lines(folder, [*old, new])
+        chosen = with_choice(pa.Table.from_pylist(list(lines.values()), LINE)).to_pylist()
+        (row,) = [each for each in chosen if each["segment"] == "new"]
+        shares.append((row["status"], weights_of(row).get("segment", 0.0)))
+    assert shares[0] == ("skipped", 0.0)
+    assert shares[1] == ("trained", 0.0), "it was never judged on a fold"
+    assert shares[2][1] >= 0.6

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assets.models.fit import fit, parameter_problems, parameters, predict, transformed
+from assets.models.fit import fit, objective_for, parameter_problems, parameters, predict, transformed
 from resources.settings import Model
 
 
 def model(**keys: Any) -> dict[str, Any]:
-    return Model(**keys).model_dump()
+    return Model(**{"objective": "regression", **keys}).model_dump()
 
 
 def data(rows: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +32,7 @@ def test_the_same_input_gives_the_same_bytes() -> None:
 
 @pytest.mark.parametrize(("rows", "leaves", "fewest"), [(20, 4, 5), (143, 4, 5), (730, 9, 20), (10_000, 31, 20)])
 def test_capacity_follows_the_rows(rows: int, leaves: int, fewest: int) -> None:
-    chosen = parameters(model(), rows)
+    chosen = parameters(model(), np.arange(float(rows)))
     assert (chosen["num_leaves"], chosen["min_data_in_leaf"]) == (leaves, fewest)
 
 
@@ -45,7 +45,7 @@ def test_capacity_follows_the_rows(rows: int, leaves: int, fewest: int) -> None:
     ],
 )
 def test_what_the_user_writes_wins_under_any_of_its_names(alias: str, ours: str, value: float) -> None:
-    chosen = parameters(model(params={alias: value}), 500)
+    chosen = parameters(model(params={alias: value}), np.arange(500.0))
     assert chosen[alias] == value
     assert ours not in chosen
     x, y = data()
@@ -54,7 +54,7 @@ def test_what_the_user_writes_wins_under_any_of_its_names(alias: str, ours: str,
 
 
 def test_one_thread_and_determinism_cannot_be_taken_away() -> None:
-    chosen = parameters({**model(), "params": {"num_threads": 8, "deterministic": False}}, 100)
+    chosen = parameters({**model(), "params": {"num_threads": 8, "deterministic": False}}, np.arange(100.0))
     assert (chosen["num_threads"], chosen["deterministic"]) == (1, True)
 
 
@@ -115,3 +115,32 @@ def test_mistakes_are_named(params: dict[str, Any], said: str) -> None:
 )
 def test_every_objective_of_fleet_yaml_can_be_trained(objective: str) -> None:
     assert parameter_problems(model(objective=objective)) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "used"),
+    [
+        ([0.0, 0.0, 0.0, 2.0, 5.0], "tweedie"),
+        ([0.0, 3.0, 0.0, 2.0, 5.0], "regression_l1"),
+        ([0.0, 0.0, 0.0, -2.0, 5.0], "regression_l1"),
+        ([0.0, 0.0, 0.0, 0.0, 0.0], "regression_l1"),
+    ],
+)
+def test_mostly_zero_labels_have_a_loss_of_their_own_unless_the_user_chose_one(labels: list[float], used: str) -> None:
+    y = np.array(labels)
+    assert objective_for(y, {"objective": "regression_l1", "objective_of_zeros": "tweedie"}) == used
+    assert objective_for(y, {"objective": "poisson", "objective_of_zeros": None}) == "poisson"
+    assert objective_for(y, {"objective": "poisson"}) == "poisson"
+
+
+def test_sparse_demand_is_not_forecast_as_nothing_at_all() -> None:
+    """The median of such labels is zero; the forecasts' sum is what comes in between."""
+    draw = np.random.default_rng(3)
+    y = np.where(draw.random(400) < 0.3, draw.poisson(6, 400), 0).astype(float)
+    x = np.column_stack([np.arange(400) % 7, draw.normal(size=400)])
+    settings = model(objective="regression_l1", rounds=60) | {"objective_of_zeros": "tweedie"}
+    said = predict(fit(x, y, settings, []), x, settings)
+    assert said.min() >= 0
+    assert said.sum() == pytest.approx(y.sum(), rel=0.15)
+    of_median = predict(fit(x, y, {**settings, "objective_of_zeros": None}, []), x, settings)
+    assert of_median.sum() < 0.5 * y.sum()

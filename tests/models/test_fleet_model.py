@@ -174,13 +174,12 @@ def test_a_segment_is_known_by_each_column_of_its_key_and_by_all_together() -> N
 @pytest.mark.parametrize(
     ("metric", "objective", "used"),
     [
-        ("wape", "regression", "regression_l1"),
-        ("mae", "regression", "regression_l1"),
+        ("wape", "regression_l1", "regression_l1"),
         ("rmse", "regression", "regression"),
         ("wape", "poisson", "poisson"),
     ],
 )
-def test_the_loss_follows_the_metric_unless_the_user_chose_one(metric: str, objective: str, used: str) -> None:
+def test_the_loss_is_the_recipes(metric: str, objective: str, used: str) -> None:
     asked = recipe(metric=metric, model={"objective": objective, "params": {"alpha": 0.7, "num_leaves": 3}})
     chosen = fleet_parameters(asked, 2)
     assert (chosen["objective"], chosen["num_threads"], chosen["alpha"]) == (used, 2, 0.7)

@@ -234,7 +234,8 @@ def test_accidents_in_a_worker_stay_with_their_segments_and_refuse_the_fleet(
     for key, reason in REASONS.items():
         assert rows[key]["status"] == "failed"
         assert reason in rows[key]["reason"]
-        assert (rows[key]["chosen"], rows[key]["shard"]) == ("baseline", None)
+        assert rows[key]["chosen"] in ("baseline", "median")
+        assert rows[key]["shard"] is None
     assert packed_models(made, "served") == {CLOSED: packed_models(own, "served")[CLOSED]}
     refused_by_check_and_gate(made)
 

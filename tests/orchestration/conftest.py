@@ -12,6 +12,9 @@ from dagster import DagsterInstance
 from orchestration import event_log
 from orchestration.postgres import BatchedPostgresStorage
 from tests.instances import POSTGRES, SQLITE, create_database, documented_settings, instance_of, of_database
+from tests.lakes import own, trained
+
+__all__ = ["instance", "own", "postgres_server", "postgres_url", "trained"]
 
 
 @pytest.fixture(autouse=True)

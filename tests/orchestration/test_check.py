@@ -18,6 +18,7 @@ from orchestration.checks.accepted import LOCK, Accepted, better_than_accepted, 
 from orchestration.checks.results import FAILED, PASSED, WARNS, CheckResult, as_json, as_junit, as_markdown
 from resources.problems import InputError
 from resources.spark import Spark
+from tests.conftest import MakeFleet
 from tests.cycle import House, house, sales
 from tests.orchestration.test_cli import fleet
 
@@ -189,3 +190,38 @@ def test_the_same_rows_have_the_samerows_digest(tmp_path: Path) -> None:
         frame.to_parquet(tmp_path / f"{name}.parquet", compression=compression)
     one, two, three = (rows_digest(tmp_path / f"{name}.parquet") for name in "123")
     assert one == two != three
+
+
+def test_a_week_before_knows_no_label_of_the_week_and_the_table_comes_back_whole(make_fleet: MakeFleet) -> None:
+    from orchestration.checks.fixed_table import FixedTable, rows_digest
+
+    table = sales(2, 60).assign(footfall=1.0)
+    keys = {"horizon": 8, "features": {"known_ahead": ["price"], "past_only": ["footfall"]}}
+    fleet_ = make_fleet(table, **keys)
+    fixed = FixedTable(fleet_.folder / "fleet.yaml", fleet_.folder / "table.parquet", "")
+    before = rows_digest(fixed.file)
+    with fixed.a_week_before(fleet_.settings) as has_one:
+        assert has_one
+        found = pd.read_parquet(fixed.file)
+        last = table.loc[table["sold"].notna(), "day"].max()
+        cut = last - pd.Timedelta(days=2)  # a quarter of the horizon
+        assert found.loc[found["sold"].notna(), "day"].max() == cut
+        assert found.loc[found["footfall"].notna(), "day"].max() == cut
+        assert found["day"].max() == table["day"].max() - pd.Timedelta(days=2)
+        known = table[table["day"] <= cut].reset_index(drop=True)
+        pd.testing.assert_frame_equal(found[found["day"] <= cut].reset_index(drop=True), known)
+    assert rows_digest(fixed.file) == before
+
+
+@pytest.mark.parametrize("table", [sales(2, 60).assign(day="soon"), sales(2, 10), "shop,day,sold\n"])
+def test_a_table_without_times_or_of_few_days_has_no_week_before(
+    make_fleet: MakeFleet, table: pd.DataFrame | str
+) -> None:
+    from orchestration.checks.fixed_table import FixedTable
+
+    fleet_ = make_fleet(table, horizon=4)
+    fixed = FixedTable(fleet_.folder / "fleet.yaml", Path(fleet_.settings.source.path), "")
+    before = fixed.file.read_bytes()
+    with fixed.a_week_before(fleet_.settings) as has_one:
+        assert not has_one
+    assert fixed.file.read_bytes() == before

@@ -9,7 +9,9 @@ import sys
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus, job, op
 
+from orchestration import run_job
 from orchestration.dead_runs import PROCESS_TAG, fail_dead_runs, process_tag
+from tests.looking import small_settings
 
 
 @op
@@ -59,3 +61,14 @@ def test_a_number_given_to_another_process_is_not_taken_for_the_old_one(instance
     assert process == str(os.getpid())
     run_id = started(instance, f"{host}:{process}:1")
     assert fail_dead_runs(instance) == [run_id]
+
+
+def test_a_run_of_a_terminal_is_not_retried_by_a_daemon(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who interrupts or kills it does so knowingly."""
+    seen: dict[str, str] = {}
+    monkeypatch.setattr("dagster.execute_job", lambda *_, tags, **__: seen.update(tags))
+    run_job._execute(small_settings(), instance, "weekly_cycle", {})
+    assert (seen["dagster/max_retries"], seen["fleet"]) == ("0", "tiny")
+    assert PROCESS_TAG in seen

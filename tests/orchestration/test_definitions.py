@@ -44,8 +44,10 @@ NAMES = (
     "live_errors",
     "drift",
     "forecasts",
+    "serving",
+    "backtest",
 )
-OF_TIME = {"forecasts", "live_errors", "drift"}
+OF_TIME = {"forecasts", "live_errors", "drift", "backtest"}
 FLOW = {
     "raw": set(),
     "features": {"raw"},
@@ -56,6 +58,8 @@ FLOW = {
     "live_errors": {"features"},
     "drift": {"features", "live_errors"},
     "forecasts": {"champions"},
+    "serving": {"champions"},
+    "backtest": {"features"},
 }
 CHECKS = {
     "raw": {"schema", "new_columns", "complete", "volume"},
@@ -81,6 +85,7 @@ CHECKS = {
     "live_errors": {"actuals_arrived", "as_good_as_promised"},
     "drift": {"drifted_share", "current_data_arrived", "calibrated"},
     "forecasts": {"complete", "finite", "schema", "known_ahead_given"},
+    "serving": {"latency", "error_rate", "unknown_segments"},
 }
 
 
@@ -112,7 +117,7 @@ def test_the_assets_and_their_flow() -> None:
     assert {name: {key.path[-1] for key in node.parent_keys} for name, node in nodes.items()} == FLOW
     for name, node in nodes.items():
         assert node.key == AssetKey(["tiny", name])
-        assert node.group_name == "tiny"
+        assert node.group_name == ("tiny_on_demand" if name == "backtest" else "tiny")
         assert node.description
         assert node.owners
         assert node.kinds
@@ -138,7 +143,8 @@ def test_without_time_there_are_no_forecasts() -> None:
 def test_the_weekly_cycle_holds_every_asset_and_every_check() -> None:
     resolved = definitions()
     job, graph = resolved.resolve_job_def("weekly_cycle"), resolved.resolve_asset_graph()
-    assert job.asset_layer.executable_asset_keys == graph.materializable_asset_keys
+    on_demand = {AssetKey(["tiny", "backtest"])}
+    assert job.asset_layer.executable_asset_keys == graph.materializable_asset_keys - on_demand
     assert set(job.asset_layer.asset_graph.asset_check_keys) == set(graph.asset_check_keys)
 
 
@@ -190,7 +196,7 @@ def test_only_segment_models_is_partitioned() -> None:
     assert [k.path[-1] for k in graph.materializable_asset_keys if graph.get(k).partitions_def] == ["segment_models"]
 
 
-SENSORS = {"landing", "drift", "failures", "stale_champions", "late_schedule"}
+SENSORS = {"landing", "drift", "serving", "failures", "stale_champions", "late_schedule"}
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -198,6 +204,7 @@ def test_sensors_look_by_themselves_where_it_is_safe(told: bool, monkeypatch: py
     """Those that tell, where there is somebody to tell; the one that retrains, unless fleet.yaml forbids it."""
     monkeypatch.setenv(NOTIFY_VARIABLE, "json://127.0.0.1") if told else monkeypatch.delenv(NOTIFY_VARIABLE, False)
     on = {"failures", "stale_champions", "late_schedule"} if told else set()
+    on |= {"serving"}
     assert running(definitions()) == {"drift", *on}
     assert running(definitions(drift={"retrain": False}, schedule={"enabled": False})) == on - {"late_schedule"}
     assert running(definitions(**without_time())) == on
@@ -222,8 +229,21 @@ def test_runs_that_train_one_fleet_wait_for_one_another() -> None:
     resolved = definitions()
     tags = {job: resolved.resolve_job_def(job).tags.get("fleet/trains") for job in ("weekly_cycle", "retrain_drifted")}
     assert tags == dict.fromkeys(tags, "tiny")
-    [limit] = documented_settings(SQLITE)["concurrency"]["runs"]["tag_concurrency_limits"]
+    limit, of_gpus = documented_settings(SQLITE)["concurrency"]["runs"]["tag_concurrency_limits"]
     assert limit == {"key": "fleet/trains", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+    assert of_gpus == {"key": "fleet/gpu", "limit": 1}
+
+
+def test_no_job_runs_for_ever_and_the_daemon_retries_only_what_no_sensor_does() -> None:
+    resolved = definitions()
+    jobs = {job.name: job.tags for job in resolved.resolve_all_job_defs() if not job.name.startswith("__")}
+    assert {"weekly_cycle", "ingest", "retrain_drifted", "rollback", "check", "watch_serving"} < set(jobs)
+    limits = {name: int(tags["dagster/max_runtime"]) for name, tags in jobs.items()}
+    trains = {name for name, tags in jobs.items() if "fleet/trains" in tags}
+    assert {name for name, seconds in limits.items() if seconds > 6 * 3600} == trains
+    assert {name: tags["dagster/max_retries"] for name, tags in jobs.items() if "dagster/max_retries" in tags} == {
+        "weekly_cycle": "1"
+    }
 
 
 def test_no_secret_is_in_what_dagster_loads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -388,6 +389,14 @@ def test_base_dir_is_from_the_repository_root(tmp_path: Path, monkeypatch: pytes
     assert isinstance(configured("RootedArtifactStorage"), RootedArtifactStorage)
     logs = configured("RootedComputeLogManager").get_captured_local_path(["run", "step"], "out")
     assert Path(logs).is_relative_to(tmp_path / ".dagster")
+
+
+def test_many_that_open_a_new_folder_at_once_all_get_their_tables(tmp_path: Path) -> None:
+    for attempt in range(3):
+        folder = str(tmp_path / str(attempt))
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            opened = list(pool.map(lambda _, folder=folder: BatchedSqliteStorage(folder), range(8)))
+        assert [storage.run_storage.get_runs() for storage in opened] == [[]] * 8
 
 
 def test_batching_is_on_unless_it_was_set_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ def test_a_new_folder_is_ready_to_edit(tmp_path: Path) -> None:
 def test_what_is_commented_out_is_valid_too(tmp_path: Path) -> None:
     init(tmp_path / "shops")
     file = tmp_path / "shops" / "fleet.yaml"
-    optional = ("# frequency:", "# horizon:", "# features:", "# contract:", "# schedule:", "#  ")
+    optional = ("# frequency:", "# horizon:", "# features:", "# contract:", "# schedule:", "# targets:", "#  ")
     lines = [line[2:] if line.startswith(optional) else line for line in file.read_text().splitlines()]
     file.write_text("\n".join(lines))
     settings = read_settings(file)

@@ -14,7 +14,7 @@ from assets.raw.inspect import inspect
 from assets.raw.kinds import column_kinds
 from assets.raw.profile import Profile
 from assets.raw.read import read_source
-from assets.raw.recipe import Recipe
+from assets.raw.recipe import Recipe, _objectives
 from assets.raw.source import find_files
 from resources.problems import InputError
 from resources.spark import Spark
@@ -219,3 +219,17 @@ def test_some_rows_tell_what_columns_are_and_all_are_asked_where_they_do_not(
     doubtful = kinds_of(spark, make_fleet(table.to_csv(index=False), features=features), 1000)
     assert doubtful == {"sold": "number", "rare": "number", "close": "number"}
     assert looked_at[1:] == [1000]
+
+
+@pytest.mark.parametrize(
+    ("asked", "metric", "used"),
+    [
+        (None, "wape", ("regression_l1", "tweedie")),
+        (None, "mae", ("regression_l1", "tweedie")),
+        (None, "rmse", ("regression", None)),
+        ("regression", "wape", ("regression", None)),
+        ("poisson", "mae", ("poisson", None)),
+    ],
+)
+def test_what_is_minimized_follows_the_metric_unless_the_user_says_it(asked: Any, metric: str, used: Any) -> None:
+    assert tuple(_objectives(asked, metric).values()) == used

@@ -10,7 +10,8 @@ import pytest
 from dagster import EnvVar, build_resources
 
 from resources import notifier as module
-from resources.notifier import NOTIFY_VARIABLE, Message, Notifier, without_passwords
+from resources.environment import without_passwords
+from resources.notifier import NOTIFY_VARIABLE, Message, Notifier
 from tests.inbox import Inbox, open_inbox
 
 SECRETS = ("s3cret", "T0KEN", "h3ader", base64.b64encode(b"ann:s3cret").decode())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from resources.judging import metrics_of
 from resources.problems import InputError
 from resources.settings import CONFIG_VARIABLE, REPOSITORY_ROOT, config_path, read_settings
 
@@ -171,7 +172,8 @@ def test_one_mistake(tmp_path: Path, text: str, expected: str) -> None:
     ],
 )
 def test_metrics_that_mean_something_for_the_objective(tmp_path: Path, text: str) -> None:
-    assert read_settings(write(tmp_path, MINIMAL + text)).model.objective
+    settings = read_settings(write(tmp_path, MINIMAL + text))
+    assert settings.evaluation.metric in metrics_of(settings.model.objective)
 
 
 def test_a_bad_reader_option_is_one_problem_at_its_key(tmp_path: Path) -> None:
@@ -205,7 +207,7 @@ def test_tracking_uri_configured_before_environment_before_lake(
 ) -> None:
     assert read_settings(write(tmp_path, MINIMAL)).tracking_uri == f"sqlite:///{tmp_path}/data/lake/mlflow/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://from-environment")
-    assert read_settings(write(tmp_path, MINIMAL)).tracking_uri == "http://from-environment"
+    assert read_settings(write(tmp_path, MINIMAL)).tracking_uri == "${MLFLOW_TRACKING_URI}"
     text = MINIMAL + "mlflow: {tracking_uri: http://configured}\n"
     assert read_settings(write(tmp_path, text)).tracking_uri == "http://configured"
 
@@ -224,6 +226,9 @@ SHAPES_NOTHING = {
     "mlflow": "{tracking_uri: 'http://there'}",
     "retention": "{keep: 2, pinned: [0, 3]}",
     "drift": "{rate: 0.01, effect: 0.5, window: 14, cooldown: 3, fleet_share: 0.5, worst: 2, retrain: false}",
+    "spark": "{master: 'spark://there:7077', executor_memory: 8g, conf: {spark.sql.shuffle.partitions: 4}}",
+    "gpu": "{device: gpu, per_task: 0.5, minimum_rows: 1000}",
+    "dagster": "{home: there, storage: '${DAGSTER_POSTGRES_URL}', webserver: 'http://there:3000', location: other}",
     "notify": "{ui: 'http://there:3000', warnings: false, champion_age: 7, late: 5}",
 }
 

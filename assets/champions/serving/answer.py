@@ -1,4 +1,4 @@
-"""Forecasts of rows of any mix of segments: by the segment's own model, the fleet-wide one or the baseline."""
+"""Forecasts of rows of any mix of segments: by the segment's own model, the fleet-wide one, the baseline or all."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 from assets.champions.serving.asked import Asked, asked_rows
 from assets.champions.serving.question import Floats, Inputs, Ints, Place, Question, SegmentFeatures
 from assets.champions.serving.refusal import Mistakes
+from assets.models.blend import blended, rest_of, serves
 from assets.models.fit import predict
 from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
 
@@ -40,8 +41,8 @@ class View(Protocol):
     def fleet_model(self, training: str) -> LoadedFleetModel | None:
         """The fleet-wide model of a training; None where there is none."""
 
-    def baseline(self, key: str, periods: Ints) -> Floats:
-        """The baseline's forecasts of a segment."""
+    def baselines(self, key: str, periods: Ints) -> Mapping[str, Floats]:
+        """The baselines' forecasts of a segment."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,17 @@ def answered(view: View, version: int | None, frame: Any) -> pd.DataFrame:
         return pd.DataFrame({"forecast": [], "model": [], "version": []})
     forecast, model = np.full(count, np.nan), np.full(count, BASELINE, dtype=object)
     parts = list(_parts(view, asked))
+    said = {SEGMENT_MODEL: np.full(count, np.nan), FLEET_MODEL: np.full(count, np.nan)}
     for made_by, rows, values in [*_by_own(view, parts), *_by_fleet(view, parts)]:
-        known = np.isfinite(values)
-        forecast[rows[known]], model[rows[known]] = values[known], made_by
+        said[made_by][rows] = values
     for part in parts:
-        rest = part.rows[np.isnan(forecast[part.rows])]
-        if len(rest):
-            forecast[rest] = view.baseline(part.place.segment, asked.periods[rest])
+        own = {name: values[part.rows] for name, values in said.items() if name in part.place.weights}
+        naive = np.full(len(part.rows), np.nan)
+        if (rest_of(part.place.weights, own, len(part.rows)) > 0).any():
+            baselines = view.baselines(part.place.segment, asked.periods[part.rows])
+            own, naive = {**own, **baselines}, baselines[BASELINE]
+        forecast[part.rows], by_model = blended(part.place.weights, own, naive)
+        model[part.rows] = np.where(by_model, serves(part.place.weights), BASELINE)
     versions = np.full(count, version, dtype=object if version is None else np.int64)
     return pd.DataFrame({"forecast": forecast, "model": model, "version": versions})
 
@@ -92,7 +97,7 @@ def _parts(view: View, asked: Asked) -> Iterator[_Part]:
     places = view.places([view.segments.keys[at] for at in asked.places])
     found = []
     for place, at, rows in zip(places, asked.places, np.split(order, ends), strict=True):
-        inputs = inputs_of.get(place.training or "") if place.chosen != BASELINE else None
+        inputs = inputs_of.get(place.training or "") if place.weights else None
         if asked.direct:
             if inputs is None and view.question.time:
                 what = "is served by the baseline, which looks at the time alone"
@@ -128,7 +133,7 @@ def _committed(
 
 
 def _by_own(view: View, parts: Sequence[_Part]) -> Iterator[tuple[str, Ints, Floats]]:
-    mine = [part for part in parts if part.place.chosen == SEGMENT_MODEL and part.there.any()]
+    mine = [part for part in parts if SEGMENT_MODEL in part.place.weights and part.there.any()]
     mine.sort(key=lambda part: part.place.shard or "")  # models of one shard are read together
     for start in range(0, len(mine), AT_ONCE):
         some = mine[start : start + AT_ONCE]
@@ -140,7 +145,7 @@ def _by_own(view: View, parts: Sequence[_Part]) -> Iterator[tuple[str, Ints, Flo
 
 
 def _by_fleet(view: View, parts: Sequence[_Part]) -> Iterator[tuple[str, Ints, Floats]]:
-    mine = [part for part in parts if part.place.chosen == FLEET_MODEL and part.there.any()]
+    mine = [part for part in parts if FLEET_MODEL in part.place.weights and part.there.any()]
     for training in sorted({part.place.training or "" for part in mine}):
         model, some = view.fleet_model(training), [part for part in mine if part.place.training == training]
         if model is None:

@@ -20,7 +20,7 @@ from assets.champions.serving.refusal import Mistakes
 if TYPE_CHECKING:
     from assets.champions.serving.known import KnownSegments
 
-EMPTY = "is empty"
+EMPTY, UNKNOWN = "is empty", "is none of the fleet's segments"
 AS_JSON = "send a value; of a CSV, cells such as NA, null or nothing at all are read as empty: send such a name as JSON"
 
 
@@ -125,7 +125,7 @@ def _segments(
     found = segments.keys.places(keys)
     for code in [code for code, place in enumerate(found) if place is None and None not in distinct[code]]:
         named = ", ".join(f"{n}={v!r}" for n, v in zip(question.segment, distinct[code], strict=True))
-        mistakes.add(np.flatnonzero(codes == code).tolist(), f"segment {named}", "is none of the fleet's")
+        mistakes.add(np.flatnonzero(codes == code).tolist(), f"segment {named}", UNKNOWN)
     return [-1 if place is None else place for place in found], codes.astype(np.int64)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +26,10 @@ from assets.champions.serving.question import (
     Span,
 )
 from assets.champions.serving.refusal import LostModelsError
+from assets.models.blend import Weights
+from assets.models.line import BASELINE, MEDIAN, WEIGHTED
 
-FOLDER, FORMAT = "fleet", 1
+FOLDER, FORMAT = "fleet", 2
 FLEET, LISTING, MODELS, ROWS, FLEETS = (
     "fleet.json",
     "segments.parquet",
@@ -34,15 +37,15 @@ FLEET, LISTING, MODELS, ROWS, FLEETS = (
     "rows.parquet",
     "fleets.parquet",
 )
-KEY, PERIOD, BASELINE_COLUMN = "__segment", "__period", "__baseline"
-CHOSEN, TRAINING, DIGEST, MODEL_GROUP, ROWS_GROUP = (
-    "__chosen",
+KEY, PERIOD, BASELINE_COLUMN, MEDIAN_COLUMN = "__segment", "__period", "__baseline", "__median"
+TRAINING, DIGEST, MODEL_GROUP, ROWS_GROUP = (
     "__training",
     "__digest",
     "__model_group",
     "__rows_group",
 )
-LISTED = (CHOSEN, TRAINING, DIGEST, MODEL_GROUP)
+WEIGHT = {name: f"__weight_{name}" for name in WEIGHTED}
+LISTED = (*WEIGHT.values(), TRAINING, DIGEST, MODEL_GROUP)
 MODELS_VARIABLE, FEATURES_VARIABLE = "FLEET_SERVING_MODELS_MB", "FLEET_SERVING_FEATURES_MB"
 MODELS_MB, FEATURES_MB, MEGABYTE = 512, 256, 1e6
 
@@ -83,7 +86,7 @@ class ExportedFleet:
         at = pa.array(self.segments.keys.places(keys), pa.int64())
         listed = self.segments.table.select(LISTED).take(at).to_pylist()
         return [
-            Place(key, row[CHOSEN], row[TRAINING], str(row[MODEL_GROUP]), row[DIGEST])
+            Place(key, _weights(row), row[TRAINING], str(row[MODEL_GROUP]), row[DIGEST])
             for key, row in zip(keys, listed, strict=True)
         ]
 
@@ -95,10 +98,10 @@ class ExportedFleet:
         return found.of(key)
 
     def _read(self, group: int | None, training: str | None) -> FeatureRows:
-        features = self.question.inputs[training].features if training else ()
+        # without a training what stands in the place of inputs is the second baseline
+        names = [f"f{n}" for n in range(len(self.question.inputs[training].features))] if training else [MEDIAN_COLUMN]
         if group is None:
-            return FeatureRows({}, np.empty(0, np.int64), np.empty(0), np.empty((0, len(features))))
-        names = [f"f{place}" for place in range(len(features))]
+            return FeatureRows({}, np.empty(0, np.int64), np.empty(0), np.empty((0, len(names))))
         table = _row_group(self._folder / ROWS, group, [KEY, PERIOD, BASELINE_COLUMN, *names])
         runs = pc.run_end_encode(table[KEY].combine_chunks())
         ends = runs.run_ends.to_pylist()
@@ -136,11 +139,16 @@ class ExportedFleet:
                 self._fleets[row["training"]] = LoadedFleetModel(loaded.booster, json.loads(row["categories"]))
         return self._fleets.get(training)
 
-    def baseline(self, key: str, periods: Ints) -> Floats:
-        """The baseline's forecasts of a segment, as they were when it was exported."""
+    def baselines(self, key: str, periods: Ints) -> Mapping[str, Floats]:
+        """The baselines' forecasts of a segment, as they were when it was exported."""
         rows = self.rows(key, None, past=False)
         found = np.searchsorted(rows.periods, periods)
-        return rows.labels[found]
+        said = {BASELINE: rows.labels[found], MEDIAN: rows.x[found, 0]}
+        return {name: values for name, values in said.items() if not np.isnan(values).all()}
+
+
+def _weights(row: Mapping[str, Any]) -> Weights:
+    return {name: row[column] for name, column in WEIGHT.items() if row[column] is not None}
 
 
 def _row_group(file: Path, group: int, columns: Sequence[str]) -> pa.Table:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from assets.models.blend import Weights
 from assets.raw.calendar import Calendar, nanoseconds
 
 Floats = NDArray[np.float64]
@@ -102,6 +103,11 @@ class Question:
     span: Span
     inputs: Mapping[str, Inputs] = field(default_factory=dict)
 
+    @property
+    def given(self) -> frozenset[str]:
+        """Columns of a row that say what it is about, and are no inputs of a model."""
+        return frozenset(name for name in (*self.segment, self.time, self.label) if name)
+
     @cached_property
     def known_ahead(self) -> frozenset[str]:
         """Columns that a row may bring and that some model looks at."""
@@ -115,10 +121,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Place:
-    """Who serves a segment, of which training, and where its own model lies."""
+    """Who serves a segment (weights; the baseline has the rest), of which training, and where its own model lies."""
 
     segment: str
-    chosen: str
+    weights: Weights
     training: str | None
     shard: str | None
     digest: str | None = None
