@@ -66,7 +66,7 @@ def publish(lake: Lake, boosters: list[lgb.Booster]) -> Published:
 
 def save(published: Published, folder: Path) -> Path:
     """The MLflow model of a published fleet, as registering writes it."""
-    save_model(folder, ENTRY, pinned(NEEDED))
+    save_model(folder, ENTRY, pinned(NEEDED), [])
     (folder / FLEET).write_text(published.to_json(), encoding="utf-8")
     return folder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from resources.section import Positive, Section, Share
 
@@ -12,6 +12,15 @@ Metric = Literal["wape", "mae", "rmse", "rmspe", "pinball", "auc", "log_loss"]
 # objective -> the metric that models are judged by where none is named, and all that mean something for it
 OF_NUMBERS = ("wape", "mae", "rmse", "rmspe")
 METRICS = {"binary": ("log_loss", "auc"), "quantile": ("pinball", *OF_NUMBERS)}
+
+
+Level = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _ascending(levels: list[float]) -> list[float]:
+    if len(set(levels)) < len(levels):
+        raise ValueError("a level is written twice")
+    return sorted(levels)
 
 
 class Failures(Section):
@@ -57,9 +66,14 @@ class Promotion(Section):
 
 
 class Forecasts(Section):
-    """`closed_after`: periods without a row after which a segment is closed; the horizon by default."""
+    """What is forecast.
+
+    `closed_after`: periods without a row after which a segment is closed; the horizon by default. `quantiles`: levels
+    between 0 and 1 beside each forecast; two that sum to 1 bound an interval.
+    """
 
     closed_after: Positive | None = None
+    quantiles: Annotated[list[Level], Field(max_length=20), AfterValidator(_ascending)] = Field(default=[0.05, 0.95])
 
 
 class Checks(Section):
@@ -67,8 +81,8 @@ class Checks(Section):
 
     `freshness` counts calendar periods since the last label; `label_shift` is a population stability index; `actuals`
     is the share of due forecasts that may lack a label, `live_error` how far above that at promotion the live error
-    may be, as a share of it. `latency` (seconds, of 99% of the requests), `serving_errors` and `unknown_segments`
-    (shares of requests) are about the REST service.
+    may be, as a share of it; by `coverage` the share of labels below a quantile may miss its level. `latency` (seconds,
+    of 99% of the requests), `serving_errors` and `unknown_segments` (shares of requests) are about the REST service.
     """
 
     quarantine: Share = 0.05
@@ -81,6 +95,7 @@ class Checks(Section):
     label_shift: Annotated[float, Field(gt=0)] = 0.25
     actuals: Share = 0.1
     live_error: Annotated[float, Field(gt=0)] = 0.5
+    coverage: Share = 0.05
     latency: Annotated[float, Field(gt=0)] = 1.0
     serving_errors: Share = 0.01
     unknown_segments: Share = 0.05

@@ -16,6 +16,7 @@ import pytest
 
 from assets.champions.gate import Decision
 from assets.champions.promotion import promote
+from assets.evaluation import conformal
 from assets.evaluation.incumbent import Champion
 from assets.evaluation.judge import EVALUATION, Evaluation, evaluate
 from assets.features.publish import current_features
@@ -33,6 +34,7 @@ from tests.lakes import Trained, train
 MODELS = (SEGMENT_MODEL, FLEET_MODEL, BASELINE, BLEND)
 WEIGHTS_OF = {BLEND: {SEGMENT_MODEL: 0.3, FLEET_MODEL: 0.5}}
 KEY = ["shop", "store"]
+QUANTILES = ["p05", "p95"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ def hostile_keys(**keys: Any) -> dict[str, Any]:
 def published(made: Trained, chosen: Any = None) -> Served:
     """Publishes a training, served as `chosen` says of a frame of the listing, and makes its batch forecasts."""
     home = made.home
-    judged, _ = evaluate(home.lake, home.spark, home.settings, made.features, made.training, None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conformal, "FEWEST_SCORES", 10)
+        judged, _ = evaluate(home.lake, home.spark, home.settings, made.features, made.training, None)
     if chosen is not None:
         judged = rewritten(home.lake, judged, chosen)
     if not home.mlflow.tracking_uri.startswith("sqlite") or home.mlflow.is_empty():

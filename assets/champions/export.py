@@ -38,7 +38,8 @@ NEEDED = ("mlflow", "lightgbm", "numpy", "pandas", "pyarrow")
 CODE = (
     "assets/__init__.py", "assets/partitions.py", "assets/raw/__init__.py", "assets/raw/calendar.py",
     "assets/models/__init__.py", "assets/models/packing.py", "assets/models/blend.py", "assets/models/fit.py",
-    "assets/models/line.py", "assets/models/error_sums.py", "assets/champions/__init__.py", "assets/champions/serving",
+    "assets/models/line.py", "assets/models/error_sums.py", "assets/models/quantiles.py",
+    "assets/champions/__init__.py", "assets/champions/serving",
     "resources/__init__.py", "resources/problems.py",
 )  # fmt: skip
 BOOSTERS = "boosters"
@@ -113,7 +114,7 @@ def _asked(view: LakeView, segments: Sequence[str]) -> list[str]:
 def _write(view: LakeView, lake: Lake, version: int, keys: Sequence[str], folder: Path, text: bool) -> Export:
     places = [_as_it_answers(view, place) for place in view.places(keys)]
     with _code() as code:
-        save_model(folder, ENTRY, pinned(NEEDED), code)
+        save_model(folder, ENTRY, pinned(NEEDED), view.levels, code)
     inside = folder / exported.FOLDER
     inside.mkdir()
     boosters = folder / BOOSTERS if text else None

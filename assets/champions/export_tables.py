@@ -23,6 +23,7 @@ from assets.champions.serving.question import Place, Question
 from assets.champions.serving.refusal import LostModelsError
 from assets.models.line import BASELINE, FLEET_MODEL, MEDIAN, WEIGHTED
 from assets.models.packing import model_digest, model_text
+from assets.models.quantiles import LEVELS, NEVER_NEGATIVE, OFFSETS, QUANTILES, Quantiles, levels_said
 from assets.models.store import TRAINING
 from assets.partitions import bucket_of
 from resources.lake import Lake
@@ -158,6 +159,7 @@ def write_listing(
             exported.WEIGHT[name]: pa.array([place.weights.get(name) for place in places], pa.float64())
             for name in WEIGHTED
         },
+        **_quantile_columns([place.quantiles for place in places]),
         exported.TRAINING: pa.array([place.training for place in places], pa.string()),
         exported.DIGEST: pa.array([models.get(place.segment, (None, None))[1] for place in places], pa.string()),
         exported.MODEL_GROUP: pa.array([models.get(place.segment, (None, None))[0] for place in places], pa.int32()),
@@ -166,6 +168,19 @@ def write_listing(
     for name, column in columns.items():
         table = table.append_column(name, column)
     pq.write_table(table, file)
+
+
+def _quantile_columns(quantiles: Sequence[Quantiles]) -> dict[str, pa.Array]:
+    rows = [
+        {
+            LEVELS: levels_said(each.levels) if each.levels else None,
+            OFFSETS: each.offsets.tobytes() if each.levels else None,
+            NEVER_NEGATIVE: each.never_negative,
+        }
+        for each in quantiles
+    ]
+    table = pa.Table.from_pylist(rows, QUANTILES)
+    return {column: table[name] for name, column in exported.QUANTILE.items()}
 
 
 def write_question(view: LakeView, version: int, places: Sequence[Place], file: Path) -> None:
@@ -177,6 +192,7 @@ def write_question(view: LakeView, version: int, places: Sequence[Place], file: 
     said = {
         "format": exported.FORMAT,
         "version": version,
+        "levels": view.levels,
         "segment": question.segment,
         "time": question.time,
         "label": question.label,

@@ -36,6 +36,7 @@ class LakeView:
         rows: Cache[FeatureRows],
     ) -> None:
         self.features, self._lake, self._listing, self._models, self._rows = features, lake, listing, models, rows
+        self.levels = listing.levels
         self._recipe, self._profile = features.recipe, features.profile
         self._committed = CommittedRows(lake, features)
         known = trainings(lake)

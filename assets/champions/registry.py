@@ -22,6 +22,8 @@ from assets.evaluation.incumbent import (
     listing_digest,
     published_rows,
 )
+from assets.models.quantiles import levels_in
+from assets.models.store import as_listing
 from resources.files import write_parquet
 from resources.lake import Lake
 from resources.mlflow import CHALLENGER, CHAMPION, PREVIOUS, Mlflow
@@ -166,7 +168,8 @@ def _create_version(lake: Lake, mlflow: Mlflow, fleet: Fleet, tags: Mapping[str,
     from mlflow.exceptions import MlflowException
 
     client = mlflow.client()
-    source = log_served_model(mlflow, lake, tags, {"tags": dict(tags), "record": dict(fleet.record)})
+    levels = levels_in(as_listing(fleet.listing))
+    source = log_served_model(mlflow, lake, tags, {"tags": dict(tags), "record": dict(fleet.record)}, levels)
     try:
         client.create_registered_model(mlflow.experiment, description="Champion fleets, one version a promotion")
     except MlflowException as error:

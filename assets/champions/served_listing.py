@@ -15,6 +15,7 @@ from assets.champions.serving.question import Place
 from assets.evaluation.incumbent import CHAMPIONS, PUBLISHED, is_as_published
 from assets.models.blend import ALL_BASELINE, weights_of
 from assets.models.fleet_model import SERVED
+from assets.models.quantiles import LEVELS, QUANTILES, levels_in, quantiles_of
 from assets.models.store import LISTING, TRAINING, WEIGHTS, Training, aligned
 from resources.lake import Lake
 from resources.problems import InputError, Problem
@@ -22,7 +23,7 @@ from resources.pruned import refuse_pruned
 
 FLEET = "fleet.json"
 DIGEST = f"{SERVED}_digest"
-LISTED = ("segment", "chosen", *WEIGHTS, TRAINING, "shard", DIGEST)
+LISTED = ("segment", "chosen", *WEIGHTS, TRAINING, "shard", DIGEST, *QUANTILES.names)
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,18 @@ class ServedListing:
             _unlisted(key, unlisted) if at is None else _place(next(rows)) for key, at in zip(keys, found, strict=True)
         ]
 
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Levels of the quantiles that any of its segments has."""
+        return levels_in(self._rows)
+
     def trained_by(self) -> set[str]:
         """The trainings that serve, and the newest of them, which serves segments that are new."""
         return {*filter(None, pc.unique(self._rows[TRAINING]).to_pylist()), self.newest}
 
 
 def _place(row: dict[str, Any]) -> Place:
-    return Place(row["segment"], weights_of(row), row[TRAINING], row["shard"], row[DIGEST])
+    return Place(row["segment"], weights_of(row), row[TRAINING], row["shard"], row[DIGEST], quantiles_of(row))
 
 
 def _unlisted(key: str, training: Training | None) -> Place:
@@ -90,5 +96,5 @@ def _rows(lake: Lake, published: Published) -> pa.Table:
     if published.digest is not None and not is_as_published(rows.drop_columns([PUBLISHED]), published.digest):
         raise InputError([Problem(where, "has other rows than were published", "run the weekly cycle: fleet run")])
     rows = aligned(rows, pa.schema([LISTING.field(name) for name in LISTED])).sort_by("segment")
-    dense = {name: rows[name].dictionary_encode() for name in ("chosen", *WEIGHTS, TRAINING, "shard")}
+    dense = {name: rows[name].dictionary_encode() for name in ("chosen", *WEIGHTS, TRAINING, "shard", LEVELS)}
     return pa.table({name: dense.get(name, rows[name]) for name in LISTED}).combine_chunks()

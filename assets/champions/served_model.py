@@ -6,7 +6,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from assets.champions.served_listing import FLEET, Published
 from assets.evaluation.incumbent import LISTING_DIGEST, NEVER_SERVED, PUBLISHED, STATUS
+from assets.models.quantiles import quantile_name
 from assets.models.store import TRAINING
 from resources.lake import Lake
 from resources.mlflow import Mlflow
@@ -24,15 +25,18 @@ ENTRY = Path(__file__).with_name("served_entry.py")
 NEEDED = ("mlflow", "lightgbm", "numpy", "pandas", "pyarrow", "deltalake", "dagster", "pydantic")
 
 
-def log_served_model(mlflow: Mlflow, lake: Lake, tags: Mapping[str, str], document: Mapping[str, Any]) -> str:
+def log_served_model(
+    mlflow: Mlflow, lake: Lake, tags: Mapping[str, str], document: Mapping[str, Any], levels: Sequence[float]
+) -> str:
     """Logs a published fleet as a model that `mlflow models serve` can load, and what is said of it as champion.json.
 
-    `tags` name the fleet (`published`) and its newest training. Gives the source to register.
+    `tags` name the fleet (`published`) and its newest training, `levels` are those of its quantiles. Gives the source
+    to register.
     """
     run = mlflow.run().active_run().info
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / FOLDER
-        save_model(folder, ENTRY, pinned(NEEDED))
+        save_model(folder, ENTRY, pinned(NEEDED), levels)
         fleet = Published(lake.root, tags[PUBLISHED], tags[TRAINING], tags.get(LISTING_DIGEST))
         (folder / FLEET).write_text(fleet.to_json(), encoding="utf-8")
         (folder / DOCUMENT).write_text(json.dumps(document, indent=2, default=str), encoding="utf-8")
@@ -56,7 +60,9 @@ def refuse_never_served(name: str, version: int) -> None:
         raise InputError([Problem(f"version {version} of {name}", f"is {status}: it was never approved", remedy)])
 
 
-def save_model(folder: Path, entry: Path, requirements: list[str], code: list[str] | None = None) -> None:
+def save_model(
+    folder: Path, entry: Path, requirements: list[str], levels: Sequence[float], code: list[str] | None = None
+) -> None:
     """Writes an MLflow model whose code is the file `entry`, which finds what else it needs beside itself.
 
     It has no signature of inputs: MLflow would drop columns that are not in it, a mistyped one unseen.
@@ -66,7 +72,9 @@ def save_model(folder: Path, entry: Path, requirements: list[str], code: list[st
     from mlflow.types import ColSpec, DataType, Schema
 
     kinds = {"forecast": DataType.double, "model": DataType.string, "version": DataType.long}
-    outputs = Schema([ColSpec(kind, name, required=name != "version") for name, kind in kinds.items()])
+    optional = ["version", *map(quantile_name, levels)]
+    kinds |= dict.fromkeys(optional[1:], DataType.double)
+    outputs = Schema([ColSpec(kind, name, required=name not in optional) for name, kind in kinds.items()])
     with _quiet():
         mlflow.pyfunc.save_model(
             path=str(folder),

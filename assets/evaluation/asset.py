@@ -16,6 +16,7 @@ from dagster import (
 )
 
 from assets.evaluation.incumbent import whole_champion
+from assets.evaluation.interval_summary import coverage_plot, interval_table, quantile_table
 from assets.evaluation.judge import CODE_VERSION, EVALUATION, Evaluation, evaluate
 from assets.evaluation.report import (
     error_table,
@@ -28,6 +29,7 @@ from assets.evaluation.report import (
 )
 from assets.features.publish import current_features
 from assets.models.asset import SEGMENT_MODELS
+from assets.models.quantiles import quantile_name
 from assets.models.store import Training, latest_training
 from assets.presentation import column_schema, mistakes_explained, plot, png, previous_metadata, table
 from resources.lake import Lake
@@ -82,6 +84,11 @@ def _metadata(
 ) -> dict[str, Any]:
     record, errors = judged.record, segment_errors(rows)
     figures = {"total error": totals_plot(record), "error by segment": scatter_plot(errors)}
+    intervals: dict[str, Any] = {}
+    if record.get("quantiles"):
+        intervals = {"quantiles": table(quantile_table(record)), "intervals": table(interval_table(record))}
+        if record["quantiles"]["intervals"]:
+            figures["coverage of intervals"] = coverage_plot(record)
     drawn = [png(figure) for figure in figures.values()]
     report = write_report(lake, settings.name, record, rows, context.run_id, drawn)
     _log_to_mlflow(context, mlflow, training, record, rows, lake)
@@ -93,6 +100,7 @@ def _metadata(
         "segments": len(rows),
         "segments judged": len(errors),
         "candidates": table(error_table(record)),
+        **intervals,
         "worst segments": table(worst_segments(errors)),
         **{title: plot(figure) for title, figure in figures.items()},
         "report": MetadataValue.path(report),
@@ -120,6 +128,9 @@ def _log_to_mlflow(
     run.log_params({name: str(value)[:6000] for name, value in {**recipe, **training.recipe.model}.items()})
     counts = {f"segments_{status}": count for status, count in training.record["counts"].items()}
     metrics = {f"{record['metric']}_{name}": error for name, error in record["errors"].items()}
+    if record.get("quantiles"):
+        measured = zip(record["quantiles"]["levels"], record["quantiles"]["measured"], strict=True)
+        metrics |= {f"below_{quantile_name(level)}": share for level, share in measured}
     run.log_metrics({name: float(value) for name, value in {**counts, **metrics}.items() if value is not None})
     run.set_tags({"fleet": mlflow.experiment, "dagster_run_id": context.run_id, "training": training.id})
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,6 +35,7 @@ from assets.models.fleet_model import (
 from assets.models.folds import Fold, fold_blends, folds_between
 from assets.models.isolation import Lost, isolated
 from assets.models.line import FOLD_BLENDS, SEGMENT_MODEL, SKIPPED, TRAINED
+from assets.models.quantiles import blocks_of_horizon
 from assets.models.segment import CutOffs, why_untrainable
 from assets.models.spread import Say, spread
 from assets.models.tasks import fleet_task, training_tasks
@@ -48,7 +48,6 @@ from resources.problems import InputError, Problem
 from resources.spark import Spark
 
 Floats = NDArray[np.float64]
-MOST_BLOCKS = 4  # stretches of the horizon that errors are told apart by
 LINES = pa.schema(
     [
         ("segment", pa.string()),
@@ -84,12 +83,6 @@ class Origin:
     losses: Floats
     scales: Floats
     seconds: float
-
-
-def blocks_of_horizon(recipe: Recipe) -> list[tuple[int, int]]:
-    """First and last step of each block of the horizon, counted from 1."""
-    ends = np.linspace(0, recipe.horizon, min(MOST_BLOCKS, recipe.horizon) + 1).round().astype(int).tolist()
-    return [(start + 1, end) for start, end in pairwise(ends)]
 
 
 def backtested(
@@ -140,7 +133,7 @@ def _origin(
     finally:
         if file:
             remove_file(lake.path(file))
-    return _as_origin(lines, len(blocks_of_horizon(recipe)), recipe.blend, time.perf_counter() - started)
+    return _as_origin(lines, len(blocks_of_horizon(recipe.horizon)), recipe.blend, time.perf_counter() - started)
 
 
 def _as_origin(lines: pa.Table, blocks: int, blend: bool, seconds: float) -> Origin:
@@ -204,7 +197,7 @@ def _complete(fold: Fold) -> Fold:
 def _by_block(fold: Fold, recipe: Recipe, cut: CutOffs) -> dict[str, Any]:
     steps = (fold.periods - cut.holdout - 1) % recipe.horizon + 1
     losses, scales, asked = [], [], Asked.of(recipe.model)
-    for first, last in blocks_of_horizon(recipe):
+    for first, last in blocks_of_horizon(recipe.horizon):
         part = fold.part((steps >= first) & (steps <= last))
         losses.append(fold_blends(part, recipe) or np.zeros(len(weight_grid())).tobytes())
         found = label_scales(part.labels, asked)

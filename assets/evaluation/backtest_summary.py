@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from assets.evaluation.backtest import Origin, blocks_of_horizon
+from assets.evaluation.backtest import Origin
 from assets.evaluation.report import SERVES
 from assets.models.blend import CANDIDATES, weight_grid
 from assets.models.error_sums import LOSSES, SCALES, metric_of
 from assets.models.line import FLEET_MODEL, MEDIAN
+from assets.models.quantiles import blocks_of_horizon
 from assets.presentation import VIOLET, new_figure
 from assets.raw.recipe import Recipe
 
@@ -45,7 +46,7 @@ def backtest_record(origins: Sequence[Origin], starts: Sequence[str], recipe: Re
         for start, each in zip(starts, origins, strict=True)
     ]
     wins = np.mean([_wins(each, names) for each in origins], axis=0)
-    blocks = blocks_of_horizon(recipe)
+    blocks = blocks_of_horizon(recipe.horizon)
     return {
         "metric": recipe.metric,
         "origins": by_origin,

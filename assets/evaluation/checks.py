@@ -4,6 +4,7 @@ from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity,
 
 from assets.evaluation.judge import EVALUATION, latest_evaluation
 from assets.features.publish import SEGMENTS, current_features
+from assets.models.quantiles import quantile_name
 from assets.raw.parse import KEY
 from resources.lake import Lake
 from resources.settings import Settings
@@ -48,4 +49,18 @@ def evaluation_checks(settings: Settings) -> list[AssetChecksDefinition]:
         errors = {name: error for name, error in judged.record["errors"].items() if error is not None}
         return AssetCheckResult(passed=passed, severity=AssetCheckSeverity.WARN, metadata=errors)
 
-    return [segments_accounted_for, comparison_clean, challenger_against_baseline]
+    @asset_check(asset=key, description="As many labels of the holdout were below each quantile as its level says.")
+    def quantiles_calibrated(lake: Lake) -> AssetCheckResult:
+        judged = latest_evaluation(lake)
+        assert judged is not None, "the check runs after an evaluation"
+        said = judged.record.get("quantiles")
+        if said is None:
+            why = "no quantiles are asked for, or deviations are too few to tell"
+            return AssetCheckResult(passed=True, severity=AssetCheckSeverity.WARN, metadata={"not measured": why})
+        found = dict(zip(said["levels"], said["measured"], strict=True))
+        off = [quantile_name(level) for level, share in found.items() if abs(level - share) > settings.checks.coverage]
+        measured = {f"below {quantile_name(level)}": share for level, share in found.items()}
+        metadata = {**measured, "off by too much": off}
+        return AssetCheckResult(passed=not off, severity=AssetCheckSeverity.WARN, metadata=metadata)
+
+    return [segments_accounted_for, comparison_clean, challenger_against_baseline, quantiles_calibrated]

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from assets.evaluation.conformal import SCALED, SCORES, segment_scores
 from assets.evaluation.origins import BLOCKS, block_losses
 from assets.models.baseline import baseline_forecasts, origins_of
 from assets.models.blend import or_baseline
@@ -30,9 +31,10 @@ JUDGED = pa.schema(
         ("count", pa.int64()),
         *[(name, pa.float64()) for name in SCALES[1:]],
         *[(f"{candidate}_{name}", pa.float64()) for candidate in CANDIDATES for name in SUMS],
+        *SCALED,
     ]
 )
-COMPARED = pa.schema([*JUDGED, *BLOCKS])
+COMPARED = pa.schema([*JUDGED, *BLOCKS, *SCORES])
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,14 @@ def judge_bucket(
     otherwise: float,
     challenger: Candidate,
     incumbent: Against | None,
+    scores: int,
 ) -> Iterator[dict[str, Any]]:
     """Error sums (see `COMPARED`) of every candidate over each segment's labelled holdout rows.
 
     The holdout is what lies after `cut_offs.holdout`: the same rows for all. Models are judged by their twins, which
     never saw a row of it. `otherwise` is the baseline of a segment nothing was known of. Without a model of its own the
     challenger is the baseline. Challenger (as it would serve) and incumbent are also compared, block by block, on the
-    rows that are clean for the incumbent.
+    rows that are clean for the incumbent. `scores`: so many deviations a block of the horizon are given back.
     """
     bucket = read_bucket(task.files, recipe, identity_columns(recipe))
     segments = list(bucket.segments())
@@ -88,6 +91,7 @@ def judge_bucket(
             clean, periods = targets[rows.key] > incumbent.after, targets[rows.key]
             labels = rows.labels[inside]
             compared = block_losses(periods[clean], labels[clean], served[clean], theirs[clean], recipe)
+        compared |= segment_scores(rows, inside, served, recipe, cut_offs, scores)
         yield _sums(rows.key, rows.labels[inside], forecasts, Asked.of(recipe.model)) | compared
 
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from assets.code_version import code_version, version_of
 from assets.evaluation.compare import COMPARED, JUDGED, Against, JudgeTask, judge_bucket
 from assets.evaluation.comparisons import comparison_facts, comparison_rows, keep_comparison
+from assets.evaluation.conformal import calibrated, scores_a_block
 from assets.evaluation.incumbent import Champion, Incumbent, answers, incumbent_for
 from assets.evaluation.record import evaluation_record
 from assets.features.publish import SEGMENTS, FeatureSet
@@ -21,6 +22,7 @@ from assets.features.rebuild import BucketFiles, committed_files, files_for
 from assets.models.blend import served_by
 from assets.models.line import SKIPPED
 from assets.models.predictions import Candidate, ModelGroup
+from assets.models.quantiles import QUANTILES
 from assets.models.segment import CutOffs
 from assets.models.spread import Say, spread
 from assets.models.store import (
@@ -42,7 +44,8 @@ from resources.spark import Spark, quoted
 EVALUATION = "evaluation"
 CODE_VERSION = code_version(
     "assets.evaluation.compare", "assets.evaluation.origins", "assets.evaluation.comparisons",
-    "assets.models.predictions", "assets.models.blend", "assets.models.error_sums", "assets.models.baseline",
+    "assets.evaluation.conformal", "assets.models.quantiles", "assets.models.predictions",
+    "assets.models.blend", "assets.models.error_sums", "assets.models.baseline",
 )  # fmt: skip
 
 
@@ -87,14 +90,18 @@ def evaluate(
     """
     last = latest_evaluation(lake, name)
     mended = training.record.get("mended", 0)
-    digest = version_of(training.id, mended, features.digest, training.recipe.metric, CODE_VERSION)
+    levels = settings.forecasts.quantiles
+    digest = version_of(training.id, mended, features.digest, training.recipe.metric, *levels, CODE_VERSION)
     if last and last.digest == digest and still_holds(last, champion):
         return last, False
     challenger = challenger_listing(lake, features, training, champion)
     incumbent = incumbent_for(lake, features, training.recipe, champion)
     sums = _judge(lake, spark, settings, features, training, challenger, incumbent, say)
-    table = challenger.join(sums.select(JUDGED.names), "segment", join_type="left outer").sort_by("segment")
+    quantiles, measured = calibrated(sums, levels, training.recipe)
+    judged = sums.select(JUDGED.names).join(quantiles, "segment", join_type="inner")
+    table = challenger.drop_columns(QUANTILES.names).join(judged, "segment", join_type="left outer").sort_by("segment")
     record = evaluation_record(digest, features, training, incumbent, table)
+    record["quantiles"] = measured
     record["champion_version"] = champion.version if champion else None
     record["comparison"] = _compared(lake, digest, features, training, challenger, incumbent, sums)
     with lake.table(name).staging() as staging:
@@ -180,6 +187,7 @@ def _judge(
             )
             if champion
             else None,
+            scores=scores_a_block(len(challenger)),
         )
         tasks = [JudgeTask(bucket, own) for bucket, own in files.items()]
         return spread(spark, tasks, work, COMPARED, short=True, what="judged", total=len(challenger), say=say)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.evaluation.compare import CANDIDATES
+from assets.evaluation.conformal import scaled_errors
 from assets.evaluation.incumbent import Incumbent
 from assets.features.publish import FeatureSet
 from assets.models.error_sums import LOSSES, METRICS, metric_of, totals, undefined
@@ -33,7 +34,8 @@ def evaluation_record(
         "metric": recipe.metric,
         "errors": errors,
         "bias": {c: metric_of("bias", summed, c) for c in errors},
-        "metrics": {name: {c: metric_of(name, summed, c) for c in errors} for name in METRICS},
+        "metrics": {name: {c: metric_of(name, summed, c) for c in errors} for name in METRICS}
+        | scaled_errors(table, CANDIDATES),
         "rows": summed["count"],
         "failed": pc.sum(pc.equal(table["status"], FAILED)).as_py() or 0,
         "segments": len(table),

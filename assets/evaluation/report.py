@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
+from assets.evaluation.interval_summary import interval_table
 from assets.models.error_sums import LARGEST_IS_BEST
 from assets.presentation import BLUE, BROWN, GREEN, GREY, ORANGE, VIOLET, errors_against, new_figure
 from resources.lake import Lake
@@ -128,5 +129,6 @@ def write_report(lake: Lake, name: str, record: dict[str, Any], table: pa.Table,
         serving={said: int((errors["serves"] == name).sum()) for name, said in SERVES_SAID.items()},
         better=int((errors["error above baseline"] < 0).sum()),
         plots=plots,
+        intervals=interval_table(record).to_dict("records") if record.get("quantiles") else [],
     )
     return lake.write_file("reports/evaluation.html", page.encode())

@@ -1,5 +1,6 @@
 """`forecasts`: the champion's predictions for the horizon, one row a segment and period."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from dagster import (
@@ -15,7 +16,7 @@ from dagster import (
 from assets.evaluation.incumbent import CHAMPIONS, published_champion, whole_champion
 from assets.evaluation.issues import SHADOW_FORECASTS
 from assets.features.publish import FeatureSet, current_features
-from assets.forecasts.publish import CODE_VERSION, FORECASTS, Forecasts, publish_forecasts
+from assets.forecasts.publish import CODE_VERSION, FORECASTS, Forecasts, levels_asked, publish_forecasts
 from assets.forecasts.summary import forecast_plot, least_certain
 from assets.presentation import column_schema, mistakes_explained, plot, previous_metadata, table
 from resources.lake import Lake
@@ -52,13 +53,13 @@ def forecasts_asset(settings: Settings) -> AssetsDefinition:
         if split := record.get("split"):
             context.log.info(f"forecasts: challenger {split['version']} serves {split['segments']:,} of them")
         seen = None if published.is_new else previous_metadata(context, context.asset_key, record["digest"])
-        metadata = seen or _metadata(lake, published, features)
+        metadata = seen or _metadata(lake, published, features, levels_asked(settings, features.recipe))
         return MaterializeResult(metadata=metadata, data_version=DataVersion(record["digest"]))
 
     return forecasts
 
 
-def _metadata(lake: Lake, published: Forecasts, features: FeatureSet) -> dict[str, Any]:
+def _metadata(lake: Lake, published: Forecasts, features: FeatureSet, levels: Sequence[float]) -> dict[str, Any]:
     record = published.record
     return {
         "dagster/row_count": record["rows"],
@@ -72,7 +73,7 @@ def _metadata(lake: Lake, published: Forecasts, features: FeatureSet) -> dict[st
         "dagster/column_schema": column_schema(lake.table(FORECASTS).schema(published.version)),
         "dagster/uri": MetadataValue.path(lake.table(FORECASTS).uri),
         "least certain segments": table(least_certain(lake, published, features)),
-        "history and forecast": plot(forecast_plot(lake, features)),
+        "history and forecast": plot(forecast_plot(lake, features, levels)),
     }
 
 

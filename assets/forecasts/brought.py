@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,14 +17,15 @@ from assets.features.brought import AT, brought_features, stage_brought
 from assets.features.contract import BUCKET
 from assets.features.publish import FEATURES, FeatureSet, current_features, mean_label
 from assets.features.rebuild import BucketFiles, by_bucket, committed_files, rows_as_trained
-from assets.forecasts.scored_table import SCORED, check_output, write_scored
+from assets.forecasts.scored_table import check_output, scored_schema, write_scored
 from assets.models.baseline import baseline_forecasts
 from assets.models.bucket import label_history, read_bucket
 from assets.models.fleet_model import SERVED, identity_columns
 from assets.models.line import BASELINE, MEDIAN
 from assets.models.predictions import Candidate, ModelGroup, candidate_predictions
+from assets.models.quantiles import NO_QUANTILES, levels_in, steps_of
 from assets.models.spread import spread
-from assets.models.store import Training, shared_listing, trainings
+from assets.models.store import Training, as_listing, shared_listing, trainings
 from assets.raw.parse import KEY, PERIOD, Kind
 from assets.raw.recipe import Recipe
 from resources.files import remove, write_parquet
@@ -54,8 +55,8 @@ def score_brought(
 ) -> dict[str, int]:
     """Writes the rows of a table with the champion's forecasts to `out`; gives how many rows each model forecast.
 
-    Every row comes back, in order, with `forecast`, `model`, `version` and `reason`. Columns are typed as the
-    champion's trainings have them, the newest first. Rows of segments without a model get the baseline's forecast.
+    Every row comes back, in order, with `forecast`, `model`, `version`, `reason` and quantiles. Columns are typed as
+    the champion's trainings have them, the newest first. Rows of segments without a model get the baseline's forecast.
 
     Raises:
         InputError: no champion, one that answers another question, or a table that cannot be used.
@@ -63,7 +64,7 @@ def score_brought(
     check_output(out)
     features, newest, past = _published(lake, settings, champion)
     assert champion is not None, "the above raises without one"
-    recipe = newest.recipe
+    recipe, levels = newest.recipe, levels_in(as_listing(champion.listing))
     kinds = _kinds([*past, newest])
     with _scratch(lake) as folder:
         staged = stage_brought(spark, settings, table, features, recipe, kinds, f"{folder}/rows")
@@ -80,12 +81,14 @@ def score_brought(
                 last=features.profile.last_period,
                 otherwise=mean_label(lake, features),
                 champion=Candidate(lake.root, listing, groups, (newest.id, newest.unproven)),
+                levels=levels,
                 folder=f"{folder}/scored",
             )
             tasks = [BroughtTask(bucket, own, history.get(bucket, ())) for bucket, own in files[newest.id].items()]
             written = spread(spark, tasks, work, WRITTEN, short=True)
         scored = sorted(set(written["file"].to_pylist()))
-        write_scored(spark, staged, [f"{folder}/scored/{name}" for name in scored], champion, out, f"{folder}/out")
+        files_of = [f"{folder}/scored/{name}" for name in scored]
+        write_scored(spark, staged, files_of, champion, levels, out, f"{folder}/out")
     counted = written.group_by("model").aggregate([("rows", "sum")])
     return dict(zip(counted["model"].to_pylist(), counted["rows_sum"].to_pylist(), strict=True))
 
@@ -138,9 +141,15 @@ def _staged_features(
 
 
 def score_bucket_of_brought(
-    task: BroughtTask, recipe: Recipe, last: int, otherwise: float, champion: Candidate, folder: str
+    task: BroughtTask,
+    recipe: Recipe,
+    last: int,
+    otherwise: float,
+    champion: Candidate,
+    levels: Sequence[float],
+    folder: str,
 ) -> Iterator[dict[str, Any]]:
-    """Writes the forecasts (see `SCORED`) of a bucket's rows as one file under `folder`; gives its rows by model.
+    """Writes the forecasts of a bucket's rows as one file (see `scored_schema`) under `folder`; gives rows by model.
 
     A baseline's forecast is made from what was known a horizon before its row, as a model's is, and `otherwise` where
     nothing was.
@@ -149,7 +158,7 @@ def score_bucket_of_brought(
     segments = {rows.key: rows for rows in bucket.segments()}
     count = len(bucket.periods)
     naive, model = {name: np.full(count, otherwise) for name in (BASELINE, MEDIAN)}, np.full(count, BASELINE, object)
-    forecast = np.full(count, otherwise)
+    forecast, around = np.full(count, otherwise), np.full((count, len(levels)), np.nan)
     reached = replace(champion, groups=tuple(group for group in champion.groups if task.bucket in group.files))
     targets = {key: rows.periods for key, rows in segments.items()}
     found = candidate_predictions(reached, bucket, task.bucket, recipe, targets, SERVED, only_serving=True)
@@ -166,8 +175,12 @@ def score_bucket_of_brought(
         places = slice(rows.first_row, rows.first_row + len(rows.periods))
         forecast[places], by_model = found.served(key, {name: values[places] for name, values in naive.items()})
         model[places] = np.where(by_model, found.serves(key), BASELINE)
+        quantiles = found.quantiles.get(key, NO_QUANTILES)
+        steps = steps_of(about[places], last, recipe.horizon) if recipe.time else np.ones_like(about[places])
+        around[places] = quantiles.around(forecast[places], steps, recipe.horizon, levels)
     columns = [bucket.table[KEY], bucket.table[PERIOD], pa.array(forecast), pa.array(model, pa.string())]
-    table = pa.Table.from_arrays(columns, schema=SCORED)
+    columns += [pa.array(around[:, place], from_pandas=True) for place in range(len(levels))]
+    table = pa.Table.from_arrays(columns, schema=scored_schema(levels))
     name = f"bucket-{task.bucket:05d}-{uuid.uuid4().hex}.parquet"
     write_parquet(table, f"{folder}/{name}")
     for made_by in sorted(set(model)):

@@ -5,8 +5,9 @@ from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity,
 
 from assets.evaluation.issues import output_name
 from assets.features.publish import current_features, open_segments
-from assets.forecasts.publish import FORECASTS
+from assets.forecasts.publish import FORECASTS, levels_asked
 from assets.forecasts.score import COLUMNS
+from assets.models.quantiles import quantile_name
 from resources.lake import Lake
 from resources.settings import Settings
 
@@ -41,7 +42,8 @@ def forecasts_checks(settings: Settings) -> list[AssetChecksDefinition]:
     @asset_check(asset=key, blocking=True, description="The columns that users read are there.")
     def schema(lake: Lake) -> AssetCheckResult:
         recipe = current_features(lake).recipe
-        wanted = [*recipe.segment, *recipe.time_columns, *(output_name(name, recipe) for name in COLUMNS)]
+        names = [*COLUMNS, *map(quantile_name, levels_asked(settings, recipe))]
+        wanted = [*recipe.segment, *recipe.time_columns, *(output_name(name, recipe) for name in names)]
         present = lake.table(FORECASTS).schema().names
         return AssetCheckResult(passed=present == wanted, metadata={"columns": present, "wanted": wanted})
 

@@ -22,13 +22,14 @@ from assets.models.predictions import Candidate
 from assets.models.spread import Say, spread
 from assets.models.store import trainings
 from assets.raw.parse import TIME
+from assets.raw.recipe import Recipe
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark
 
 CODE_VERSION = code_version(
     "assets.forecasts.score", "assets.forecasts.sample", "assets.models.predictions", "assets.models.blend",
-    "assets.models.baseline",
+    "assets.models.baseline", "assets.models.quantiles",
 )  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def publish_forecasts(
     with table.staging() as staging, beside.staging() as aside:
         folder, aside_folder = staging.uri if is_new else None, aside.uri if shadow_is_new else None
         written = _write(lake, spark, settings, features, champion, waiting, season, folder, aside_folder, say)
-        names, schema = sorted(written["file"].to_pylist()), _schema(lake, features)
+        names, schema = sorted(written["file"].to_pylist()), _schema(lake, settings, features)
         if waiting is not None and shadow_is_new:
             # first, so that forecasts that are there have theirs beside them
             sampled = sorted(written.filter(pc.greater(written["sampled"], 0))["file"].to_pylist())
@@ -101,13 +102,19 @@ def _waiting(
 def _digests(
     settings: Settings, features: FeatureSet, champion: Champion | None, waiting: Champion | None, season: int
 ) -> _Digests:
-    digest = version_of(features.digest, champion.tags["published"] if champion else None, season, CODE_VERSION)
+    published, levels = champion.tags["published"] if champion else None, levels_asked(settings, features.recipe)
+    digest = version_of(features.digest, published, season, *levels, CODE_VERSION)
     if waiting is None:
         return _Digests(digest, None)
-    promotion, published = settings.promotion, waiting.tags["published"]
+    promotion, theirs = settings.promotion, waiting.tags["published"]
     if promotion.split:  # a shadow alone changes nothing in the forecasts
-        digest = version_of(digest, published, promotion.split)
-    return _Digests(digest, version_of(digest, published, promotion.shadow, promotion.split))
+        digest = version_of(digest, theirs, promotion.split)
+    return _Digests(digest, version_of(digest, theirs, promotion.shadow, promotion.split))
+
+
+def levels_asked(settings: Settings, recipe: Recipe) -> list[float]:
+    """Levels of the quantiles beside a forecast; a probability has none."""
+    return [] if recipe.model["objective"] == "binary" else settings.forecasts.quantiles
 
 
 def _write(
@@ -141,6 +148,7 @@ def _write(
             champion=ours,
             version=champion.version if champion else None,
             time_type=features.profile.times.time_type,
+            levels=levels_asked(settings, recipe),
             folder=folder,
             rival=rival,
         )
@@ -209,9 +217,8 @@ def _span(features: FeatureSet) -> dict[str, str]:
     return {"start": ahead[0].isoformat(), "end": ahead[-1].isoformat()}
 
 
-def _schema(lake: Lake, features: FeatureSet) -> pa.Schema:
+def _schema(lake: Lake, settings: Settings, features: FeatureSet) -> pa.Schema:
     """The forecasts' schema, told from the features' own, so that it holds when no segment is open."""
-    import numpy as np
     from pyarrow.parquet import read_schema
 
     from resources.files import filesystem
@@ -221,5 +228,5 @@ def _schema(lake: Lake, features: FeatureSet) -> pa.Schema:
     with system.open_input_file(path) as file:
         schema = read_schema(file)
     wanted = pa.schema([schema.field(name) for name in (*recipe.segment, TIME, ASSUMED)])
-    nothing = Said(np.empty(0), np.empty(0, dtype=np.int8), np.empty(0, dtype=np.int64))
-    return forecast_table(wanted.empty_table(), nothing, recipe, features.profile.times.time_type).schema
+    levels, time_type = levels_asked(settings, recipe), features.profile.times.time_type
+    return forecast_table(wanted.empty_table(), Said.nothing(len(levels)), recipe, time_type, levels).schema

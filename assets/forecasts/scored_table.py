@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from assets.evaluation.incumbent import Champion
 from assets.evaluation.issues import free_name
 from assets.features.brought import REFUSED, original_columns
 from assets.models.line import BLEND, SEGMENT_MODEL, TRAINED, weight_column
+from assets.models.quantiles import quantile_name
 from assets.models.store import as_listing
 from assets.raw.parse import KEY, PERIOD, SOURCE
 from assets.raw.source import FILE, ROW, format_of
@@ -30,14 +32,27 @@ CSV = {
 }  # fmt: skip
 
 
+def scored_schema(levels: Sequence[float]) -> pa.Schema:
+    """The columns of files of forecasts: `SCORED`, and quantiles of some levels."""
+    return pa.schema([*SCORED, *((quantile_name(level), pa.float64()) for level in levels)])
+
+
 def check_output(out: str) -> None:
     """Raises an `InputError` unless `out` ends as a table that can be written."""
     if format_of(out) not in ("parquet", "csv") or out.endswith(".gz"):
         raise InputError([Problem(f"--out {out}", "is neither Parquet nor CSV", "end it in .parquet or .csv")])
 
 
-def write_scored(spark: Spark, rows: DataFrame, scored: list[str], champion: Champion, out: str, folder: str) -> None:
-    """Writes brought rows (see `stage_brought`) with their forecasts (files of `SCORED`) to `out`, never in part.
+def write_scored(
+    spark: Spark,
+    rows: DataFrame,
+    scored: list[str],
+    champion: Champion,
+    levels: Sequence[float],
+    out: str,
+    folder: str,
+) -> None:
+    """Writes brought rows (see `stage_brought`) with their forecasts (see `scored_schema`) to `out`, never in part.
 
     `folder` is for files that are gone afterwards.
 
@@ -48,10 +63,10 @@ def write_scored(spark: Spark, rows: DataFrame, scored: list[str], champion: Cha
 
     _refuse_nested(rows, out)
     columns = original_columns(rows)
-    whole = _with_forecasts(spark, rows, scored, champion).repartition(1).sortWithinPartitions(FILE, ROW)
+    whole = _with_forecasts(spark, rows, scored, champion, levels).repartition(1).sortWithinPartitions(FILE, ROW)
     result = whole.select(
         *[F.col(f"{SOURCE}.{quoted(name)}").alias(name) for name in columns],
-        *[F.expr(value).alias(free_name(name, columns)) for name, value in _added(champion.version).items()],
+        *[F.expr(value).alias(free_name(name, columns)) for name, value in _added(champion.version, levels).items()],
     )
     if format_of(out) == "csv":
         result.write.options(**CSV).csv(folder)
@@ -70,12 +85,14 @@ def _refuse_nested(rows: DataFrame, out: str) -> None:
         raise InputError([Problem(f"--out {out}", what, "end it in .parquet")])
 
 
-def _with_forecasts(spark: Spark, rows: DataFrame, scored: list[str], champion: Champion) -> DataFrame:
+def _with_forecasts(
+    spark: Spark, rows: DataFrame, scored: list[str], champion: Champion, levels: Sequence[float]
+) -> DataFrame:
     """Brought rows with forecast and model, and why a segment's own model has no part in it (null: it is unknown)."""
     from pyspark.sql import functions as F
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    session, schema = spark.session(), from_arrow_schema(SCORED)
+    session, schema = spark.session(), from_arrow_schema(scored_schema(levels))
     found = session.read.schema(schema).parquet(*map(literal_path, scored)) if scored else None
     columns = ["segment", "status", "reason", "chosen", weight_column(SEGMENT_MODEL)]
     served = session.createDataFrame(as_listing(champion.listing).select(columns))
@@ -89,7 +106,7 @@ def _with_forecasts(spark: Spark, rows: DataFrame, scored: list[str], champion: 
     return rows.join(forecasts, [KEY, PERIOD], "left").join(known, KEY, "left")
 
 
-def _added(version: int) -> dict[str, str]:
+def _added(version: int, levels: Sequence[float]) -> dict[str, str]:
     """Columns that come to the user's own, as Spark SQL."""
     own = f"model = '{SEGMENT_MODEL}' or (model = '{BLEND}' and coalesce({HAS_PART}, false))"
     return {
@@ -97,4 +114,5 @@ def _added(version: int) -> dict[str, str]:
         "model": "model",
         "version": f"if(forecast is null, null, {version}L)",
         "reason": f"coalesce({REFUSED}, if({own}, null, coalesce({WHY}, '{UNKNOWN}')))",
+        **{name: name for name in map(quantile_name, levels)},
     }

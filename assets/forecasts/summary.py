@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +12,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assets.evaluation.issues import output_name
+from assets.evaluation.report import SERVES
 from assets.features.publish import SEGMENTS, FeatureSet
 from assets.features.rebuild import committed_files
 from assets.forecasts.publish import FORECASTS, Forecasts
-from assets.presentation import BLUE, GREEN, GREY, ORANGE
+from assets.models.quantiles import quantile_name
+from assets.presentation import GREY
 from assets.raw.parse import KEY, PERIOD, TIME
 from assets.raw.recipe import Recipe
 from resources.files import filesystem
@@ -34,8 +37,8 @@ def shown_segments(lake: Lake, features: FeatureSet) -> list[dict[str, object]]:
     return still_open.sort_by(order).slice(0, SHOWN).to_pylist()
 
 
-def forecast_plot(lake: Lake, features: FeatureSet) -> Figure:
-    """History (grey) and forecast (blue: own model, green: fleet-wide one, orange: baseline) of three segments."""
+def forecast_plot(lake: Lake, features: FeatureSet, levels: Sequence[float]) -> Figure:
+    """Of three segments history (grey), forecast (in the colour of who serves), and its outermost quantiles."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -46,9 +49,12 @@ def forecast_plot(lake: Lake, features: FeatureSet) -> Figure:
         history = _history(lake, features, segment)
         axes.plot(history[TIME], history[recipe.label], color=GREY, lw=1)
         ahead = _ahead(lake, recipe, segment)
-        for model, colour in (("segment", BLUE), ("fleet", GREEN), ("baseline", ORANGE)):
+        for model, colour in SERVES.items():
             part = ahead[ahead[output_name("model", recipe)] == model].sort_values(recipe.time_columns)
             axes.plot(part[recipe.time], part[output_name("forecast", recipe)], color=colour, lw=1.4, label=model)
+            if len(levels) > 1:
+                low, high = (part[output_name(quantile_name(level), recipe)] for level in (levels[0], levels[-1]))
+                axes.fill_between(part[recipe.time], low, high, color=colour, alpha=0.18, lw=0)
         axes.set_title(str(segment[KEY])[:80], loc="left", fontsize=10, parse_math=False)
         axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -94,6 +94,25 @@ def tamed(periods: Ints, labels: Floats, through: int) -> Floats:
     return np.where(absurd, np.sign(labels) * second, labels)
 
 
+def naive_scales(periods: Ints, labels: Floats, season: int) -> tuple[float, float]:
+    """By how much labels differ from those a season before, in the mean: absolutely and squared; 0 if they never do.
+
+    `periods` are sorted; labels of NaN are unknown. Where none has one a season before, or all are as they were then,
+    the difference is that from the median. Hyndman & Koehler, "Another look at measures of forecast accuracy",
+    International Journal of Forecasting 22 (2006).
+    """
+    known = np.isfinite(labels)
+    if not known.any():
+        return 0.0, 0.0
+    periods, labels = periods[known], tamed(periods[known], labels[known], int(periods[known][-1]))
+    before = np.searchsorted(periods, periods - season)
+    paired = periods[before] == periods - season
+    differences = labels[paired] - labels[before[paired]]
+    if not differences.any():
+        differences = labels - np.median(labels)
+    return float(np.abs(differences).mean()), float(np.square(differences).mean())
+
+
 def known_rate(periods: Ints, labels: Floats, origins: Ints, otherwise: float = 0.0) -> Floats:
     """For each origin, the probability of a 1 by the labels (0 or 1; NaN: unknown) known up to it.
 

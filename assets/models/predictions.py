@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from assets.models.blend import ALL_BASELINE, Weights, blended, served_by, serves, weights_of, with_weight
+from assets.models.blend import ALL_BASELINE, Weights, blended, rest_of, served_by, serves, weights_of, with_weight
 from assets.models.bucket import Bucket, SegmentRows, read_bucket
 from assets.models.fit import predict
 from assets.models.fleet_model import identity_columns, load_fleet_model
 from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
+from assets.models.quantiles import QUANTILES, Quantiles, quantiles_of
 from assets.models.shard import boosters
 from assets.models.store import TRAINING, WEIGHTS, places_in
 from assets.raw.recipe import Recipe
@@ -65,11 +66,17 @@ class Predictions:
 
     parts: Mapping[str, Mapping[str, Floats]]
     weights: Mapping[str, Weights]
+    quantiles: Mapping[str, Quantiles]
 
     def served(self, segment: str, baselines: Mapping[str, Floats]) -> tuple[Floats, NDArray[np.bool_]]:
         """What is served, given the baselines' forecasts, and in which rows not the first of these alone."""
         parts = {**self.parts.get(segment, {}), **baselines}
         return blended(self.weights.get(segment, ALL_BASELINE), parts, baselines[BASELINE])
+
+    def needs_baselines(self, segment: str, rows: int) -> bool:
+        """Whether a baseline has a part in what is served of some of a segment's rows."""
+        weights, parts = self.weights.get(segment, ALL_BASELINE), self.parts.get(segment, {})
+        return bool((rest_of(weights, parts, rows) > 0).any())
 
     def serves(self, segment: str) -> str:
         """Who serves a segment: one candidate, or `blend`."""
@@ -94,11 +101,13 @@ def candidate_predictions(
     """
     places = candidate.places(number, list(targets))
     usable = places.filter(pc.is_in(places[TRAINING], pa.array([g.training for g in candidate.groups], pa.string())))
-    weights = {row["segment"]: weights_of(row) for row in usable.select(["segment", "chosen", *WEIGHTS]).to_pylist()}
+    listed = usable.select(["segment", "chosen", *WEIGHTS]).to_pylist()
+    weights = {row["segment"]: weights_of(row) for row in listed}
+    around = {row["segment"]: quantiles_of(row) for row in places.select(["segment", *QUANTILES.names]).to_pylist()}
     parts: dict[str, dict[str, Floats]] = {key: {} for key in targets}
     for key, model, predicted in _parts(candidate, places, bucket, number, recipe, targets, fit, only_serving):
         parts[key][model] = predicted
-    return Predictions(parts, weights)
+    return Predictions(parts, weights, around)
 
 
 def _parts(

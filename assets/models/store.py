@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from assets.models.blend import Weights, weights_of
 from assets.models.line import FOLD_BLENDS, LINE, WEIGHTED, weight_column
+from assets.models.quantiles import QUANTILES
 from assets.raw.recipe import Recipe
 from resources.files import filesystem, write_parquet
 from resources.lake import Lake
@@ -22,10 +23,14 @@ BESIDE = "beside"  # in the record of a training that is not what fleet.yaml ask
 UNPROVEN = "unproven"  # in the record of a training: weights for segments of which nothing was known
 SELECTION = "selection"  # in the record of a training: the set of segments (see `selection`) that it was of
 UNKNOWN = "unknown"  # what the records of older trainings do not say
-LISTING = pa.schema([*(field for field in LINE if field.name != FOLD_BLENDS), pa.field(TRAINING, pa.string())])
+LISTING = pa.schema(
+    [*(field for field in LINE if field.name != FOLD_BLENDS), pa.field(TRAINING, pa.string()), *QUANTILES]
+)
 # what a worker must know of its bucket's segments to predict: who serves, and where the model lies
 WEIGHTS = [weight_column(name) for name in WEIGHTED]
-PLACES = ["segment", "bucket", "chosen", *WEIGHTS, TRAINING, "shard", "served_digest", "judged_digest"]
+PLACES = [
+    "segment", "bucket", "chosen", *WEIGHTS, TRAINING, "shard", "served_digest", "judged_digest", *QUANTILES.names,
+]  # fmt: skip
 ROWS_A_GROUP = 1_000
 
 

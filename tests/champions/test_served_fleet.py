@@ -26,7 +26,7 @@ from resources.problems import InputError
 from tests.cycle import flats
 from tests.hostile import HOSTILE
 from tests.lakes import built
-from tests.served import KEY, Served, champion_model, hostile_keys, hostile_sales
+from tests.served import KEY, QUANTILES, Served, champion_model, hostile_keys, hostile_sales
 
 ASKED = [*KEY, "day"]
 
@@ -53,6 +53,9 @@ def refused(model: Any, rows: pd.DataFrame) -> str:
 def same(found: pd.DataFrame, wanted: pd.DataFrame) -> None:
     np.testing.assert_allclose(found["forecast"], wanted["forecast"], rtol=1e-9)
     assert found["model"].tolist() == wanted["model"].tolist()
+    for name in QUANTILES:
+        if name in wanted:
+            np.testing.assert_allclose(found[name].astype(float), wanted[name], rtol=1e-9)
 
 
 def test_every_row_of_the_horizon_is_answered_as_the_batch_forecast_is(model: Any, served: Served) -> None:
@@ -61,7 +64,8 @@ def test_every_row_of_the_horizon_is_answered_as_the_batch_forecast_is(model: An
     assert set(HOSTILE) < set(wanted["shop"])
     found = model.predict(wanted[ASKED])
     same(found, wanted)
-    assert found.columns.tolist() == ["forecast", "model", "version"]
+    assert found.columns.tolist() == ["forecast", "model", "version", *QUANTILES]
+    assert (found["p05"] < found["forecast"]).mean() > 0.9
     assert set(found["version"]) == {served.champion.version}
     assert len(found) == len(wanted) == 4 * (len(HOSTILE) + 1)
 

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pytest
 
 from assets.evaluation import backtest
-from assets.evaluation.backtest import LINES, BacktestPlan, Origin, backtest_bucket, blocks_of_horizon
+from assets.evaluation.backtest import LINES, BacktestPlan, Origin, backtest_bucket
 from assets.evaluation.backtest_summary import backtest_record, candidate_table, horizon_table, origin_table
 from assets.models.blend import CANDIDATES, weight_grid
 from assets.models.bucket import SegmentRows
 from assets.models.fit import fit, predict
+from assets.models.quantiles import blocks_of_horizon
 from assets.models.segment import CutOffs
 from assets.models.worker import BucketTask
 from tests.models.small import HOLDOUT, LAST, bucket_file, changed, recipe, segment
@@ -45,7 +46,7 @@ def test_losses_are_those_of_models_fitted_up_to_the_origin(tmp_path: Path) -> N
     inside = one.between(cut, LAST)
     said = predict(fit(*one.through(cut), asked.model, []), one.x[inside], asked.model)
     wrong = np.abs(said - one.labels[inside])
-    for number, (first, last) in enumerate(blocks_of_horizon(asked)):
+    for number, (first, last) in enumerate(blocks_of_horizon(asked.horizon)):
         assert found[number, OWN] == pytest.approx(wrong[first - 1 : last].sum(), rel=1e-12)
     naive = np.abs(one.labels[inside] - np.tile(one.labels[(one.periods > cut - 5) & (one.periods <= cut)], 2))
     assert found[:, BASELINE].sum() == pytest.approx(naive.sum(), rel=1e-12)
@@ -86,7 +87,7 @@ def test_a_fit_that_raises_leaves_the_segment_to_the_others(tmp_path: Path, monk
 
 @pytest.mark.parametrize(("horizon", "blocks"), [(1, [(1, 1)]), (3, [(1, 1), (2, 2), (3, 3)]), (28, 4), (8, 4)])
 def test_blocks_cover_the_horizon(horizon: int, blocks: Any) -> None:
-    found = blocks_of_horizon(recipe(horizon=horizon))
+    found = blocks_of_horizon(horizon)
     assert found == blocks if isinstance(blocks, list) else len(found) == blocks
     assert [step for first, last in found for step in range(first, last + 1)] == list(range(1, horizon + 1))
 

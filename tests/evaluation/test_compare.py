@@ -10,12 +10,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from assets.evaluation import judge
+from assets.evaluation import conformal, judge
+from assets.evaluation.checks import evaluation_checks
 from assets.evaluation.judge import EVALUATION, Evaluation, challenger_listing, evaluate, latest_evaluation
 from assets.models.baseline import seasonal_median
 from assets.models.store import LISTING, WEIGHTS, listing_of
 from assets.models.train import train_fleet
-from tests.lakes import CLOSED, GOOD, HORIZON, SKIPPED, Trained, feature_frame, loaded, matrix, slow_naive
+from tests.lakes import CLOSED, GOOD, HORIZON, SKIPPED, Trained, feature_frame, loaded, matrix, mixed_keys, slow_naive
 
 
 def judged(made: Trained, champion: Any = None) -> tuple[Evaluation, bool]:
@@ -80,6 +81,29 @@ def test_totals_and_segments_are_those_worked_out_by_hand(own: Trained) -> None:
                     key,
                     name,
                 )
+
+
+def test_deviations_from_what_is_served_become_quantiles_and_a_check_of_them(
+    own: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conformal, "FEWEST_SCORES", 4)
+    found, _ = judged(own)
+    rows, asked = by_hand(own), found.record["quantiles"]
+    table = own.home.lake.table(EVALUATION).arrow().to_pandas().set_index("segment")
+    deviation = (rows["label"] - rows["served"]) / rows["segment"].map(table["scale"])
+    usable = deviation[rows["segment"].map(table["scale"]) > 0]
+    assert asked["scores"] == len(usable)
+    assert found.record["metrics"]["mase"]["served"] == pytest.approx(
+        usable.abs().groupby(rows["segment"]).mean().mean(), rel=1e-9
+    )
+    widest = np.array([np.frombuffer(each) for each in table.loc[GOOD, "quantile_offsets"]]).reshape(-1, HORIZON, 2)
+    assert (widest[:, :, 0] < widest[:, :, 1]).all()
+    (check,) = [c for c in evaluation_checks(own.home.settings) if "quantiles_calibrated" in str(c.check_key)]
+    own.home.configure(**mixed_keys(), checks={"coverage": 1.0})
+    (lenient,) = [c for c in evaluation_checks(own.home.settings) if "quantiles_calibrated" in str(c.check_key)]
+    off = max(abs(share - level) for share, level in zip(asked["measured"], asked["levels"], strict=True))
+    assert (check(own.home.lake).passed, lenient(own.home.lake).passed) == (off <= 0.05, True)
+    assert off > 0.05, "a handful of rows is no measure, and the check says so"
 
 
 def test_skipped_segments_are_judged_by_the_baseline_on_the_same_rows(own: Trained) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from assets.evaluation import conformal
 from assets.evaluation.incumbent import Champion
 from assets.evaluation.issues import output_name
 from assets.evaluation.judge import EVALUATION, evaluate
@@ -110,6 +111,39 @@ def test_a_blend_is_the_weighted_sum_of_its_parts(own: Trained) -> None:
     np.testing.assert_allclose(blend["forecast"][good], wanted[good], rtol=1e-12)
     np.testing.assert_array_equal(blend["forecast"][~good], naive["forecast"][~good])
     assert set(blend["model"][good]) == {"blend"}
+
+
+def test_quantiles_are_the_forecast_and_the_segments_offset_of_its_step(
+    own: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conformal, "FEWEST_SCORES", 4)
+    champion = champion_of(own)
+    rows, listed = forecast(own, champion), champion.listing.to_pandas().set_index("segment")
+    assert listed["quantile_levels"].dropna().unique().tolist() == ["0.05 0.95"]
+    for shop, part in rows.groupby("shop"):
+        offsets = np.frombuffer(listed.loc[shop, "quantile_offsets"]).reshape(-1, 2)
+        assert len(offsets) == HORIZON, "a block a step, of four steps"
+        assert part["forecast"].to_numpy() + offsets[:, 1] == pytest.approx(part["p95"].to_numpy())
+        low = np.maximum(part["forecast"].to_numpy() + offsets[:, 0], np.minimum(part["forecast"], 0))
+        assert low.to_numpy() == pytest.approx(part["p05"].to_numpy())
+    assert (rows["p05"] <= rows["p95"]).all()
+    assert (rows["p05"] < rows["p95"])[rows["shop"].isin(GOOD)].all()
+
+
+def test_levels_asked_for_later_are_null_until_somebody_is_judged_by_them(
+    own: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conformal, "FEWEST_SCORES", 4)
+    champion = champion_of(own)
+    forecast(own, champion)
+    own.home.configure(**mixed_keys(), forecasts={"quantiles": [0.5, 0.05]})
+    rows = forecast(own, champion)
+    assert rows["p50"].isna().all()
+    assert rows["p05"].notna().all()
+    assert "p95" not in rows
+    rows = forecast(own, dataclasses.replace(champion_of(own), tags={**champion.tags, "published": "p2"}))
+    assert (rows["p50"] >= rows["p05"]).all()
+    assert checks(own)["schema"]
 
 
 def test_without_a_champion_the_baseline_serves_and_no_version_is_named(own: Trained) -> None:
@@ -241,7 +275,7 @@ def test_keys_and_times_come_back_with_their_types(tmp_path: Path, spark: Spark,
     features, _ = built(made)
     publish_forecasts(made.lake, spark, made.settings, features, None)
     rows = made.lake.table(FORECASTS).arrow()
-    names = ["store", "Forecast", "model", "day", "fleet_forecast", "fleet_model", "version", "assumed"]
+    names = ["store", "Forecast", "model", "day", "fleet_forecast", "fleet_model", "version", "assumed", "p05", "p95"]
     assert rows.schema.names == names
     assert [rows.schema.field(n).type for n in ("store", "Forecast", "model")] == [pa.int32(), pa.bool_(), pa.string()]
     assert rows.schema.field("day").type == type_

@@ -15,6 +15,7 @@ from assets.champions.serving.refusal import Mistakes
 from assets.models.blend import blended, rest_of, serves
 from assets.models.fit import predict
 from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
+from assets.models.quantiles import quantile_name
 
 if TYPE_CHECKING:
     from assets.champions.serving.boosters import Loaded, LoadedFleetModel
@@ -28,6 +29,7 @@ class View(Protocol):
 
     question: Question
     segments: KnownSegments
+    levels: tuple[float, ...]
 
     def places(self, keys: Sequence[str]) -> list[Place]:
         """Who serves each of some known segments."""
@@ -57,7 +59,9 @@ class _Part:
 
 
 def answered(view: View, version: int | None, frame: Any) -> pd.DataFrame:
-    """A row for each row of the frame, in order: `forecast`, `model` (who made it) and `version`.
+    """A row for each row of the frame, in order: `forecast`, `model` (who made it), `version`, and the quantiles.
+
+    A quantile is None where the fleet has none of the segment.
 
     Raises:
         InputError: mistakes in the rows; every one is told.
@@ -67,7 +71,9 @@ def answered(view: View, version: int | None, frame: Any) -> pd.DataFrame:
     asked = asked_rows(frame, view.question, view.segments)
     count = len(asked.of_segment)
     if not count:
-        return pd.DataFrame({"forecast": [], "model": [], "version": []})
+        nothing: dict[str, list[float]] = {quantile_name(level): [] for level in view.levels}
+        return pd.DataFrame({"forecast": [], "model": [], "version": [], **nothing})
+    around = np.full((count, len(view.levels)), np.nan)
     forecast, model = np.full(count, np.nan), np.full(count, BASELINE, dtype=object)
     parts = list(_parts(view, asked))
     said = {SEGMENT_MODEL: np.full(count, np.nan), FLEET_MODEL: np.full(count, np.nan)}
@@ -81,8 +87,20 @@ def answered(view: View, version: int | None, frame: Any) -> pd.DataFrame:
             own, naive = {**own, **baselines}, baselines[BASELINE]
         forecast[part.rows], by_model = blended(part.place.weights, own, naive)
         model[part.rows] = np.where(by_model, serves(part.place.weights), BASELINE)
+        span, steps = view.question.span, view.question.span.steps(asked.periods[part.rows])
+        around[part.rows] = part.place.quantiles.around(forecast[part.rows], steps, span.horizon, view.levels)
     versions = np.full(count, version, dtype=object if version is None else np.int64)
-    return pd.DataFrame({"forecast": forecast, "model": model, "version": versions})
+    quantiles = {quantile_name(level): _or_none(around[:, place]) for place, level in enumerate(view.levels)}
+    return pd.DataFrame({"forecast": forecast, "model": model, "version": versions, **quantiles})
+
+
+def _or_none(values: Floats) -> Floats | np.ndarray:
+    unknown = np.isnan(values)
+    if not unknown.any():
+        return values
+    told = values.astype(object)
+    told[unknown] = None
+    return told
 
 
 def _parts(view: View, asked: Asked) -> Iterator[_Part]:

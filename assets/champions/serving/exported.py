@@ -28,8 +28,9 @@ from assets.champions.serving.question import (
 from assets.champions.serving.refusal import LostModelsError
 from assets.models.blend import Weights
 from assets.models.line import BASELINE, MEDIAN, WEIGHTED
+from assets.models.quantiles import QUANTILES, Quantiles, quantiles_of
 
-FOLDER, FORMAT = "fleet", 2
+FOLDER, FORMAT = "fleet", 3
 FLEET, LISTING, MODELS, ROWS, FLEETS = (
     "fleet.json",
     "segments.parquet",
@@ -45,7 +46,8 @@ TRAINING, DIGEST, MODEL_GROUP, ROWS_GROUP = (
     "__rows_group",
 )
 WEIGHT = {name: f"__weight_{name}" for name in WEIGHTED}
-LISTED = (*WEIGHT.values(), TRAINING, DIGEST, MODEL_GROUP)
+QUANTILE = {name: f"__{name}" for name in QUANTILES.names}
+LISTED = (*WEIGHT.values(), TRAINING, DIGEST, MODEL_GROUP, *QUANTILE.values())
 MODELS_VARIABLE, FEATURES_VARIABLE = "FLEET_SERVING_MODELS_MB", "FLEET_SERVING_FEATURES_MB"
 MODELS_MB, FEATURES_MB, MEGABYTE = 512, 256, 1e6
 
@@ -64,6 +66,7 @@ class ExportedFleet:
         if said["format"] != FORMAT:
             raise LostModelsError(f"{folder} is of format {said['format']}, and this code reads {FORMAT}")
         self.version: int | None = said["version"]
+        self.levels: tuple[float, ...] = tuple(said["levels"])
         self.segments = KnownSegments(pq.read_table(folder / LISTING), KEY, said["segment"])
         self.question = Question(
             segment=tuple(said["segment"]),
@@ -86,7 +89,7 @@ class ExportedFleet:
         at = pa.array(self.segments.keys.places(keys), pa.int64())
         listed = self.segments.table.select(LISTED).take(at).to_pylist()
         return [
-            Place(key, _weights(row), row[TRAINING], str(row[MODEL_GROUP]), row[DIGEST])
+            Place(key, _weights(row), row[TRAINING], str(row[MODEL_GROUP]), row[DIGEST], _quantiles(row))
             for key, row in zip(keys, listed, strict=True)
         ]
 
@@ -149,6 +152,10 @@ class ExportedFleet:
 
 def _weights(row: Mapping[str, Any]) -> Weights:
     return {name: row[column] for name, column in WEIGHT.items() if row[column] is not None}
+
+
+def _quantiles(row: Mapping[str, Any]) -> Quantiles:
+    return quantiles_of({name: row[column] for name, column in QUANTILE.items()})
 
 
 def _row_group(file: Path, group: int, columns: Sequence[str]) -> pa.Table:

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from assets.models.blend import Weights
+from assets.models.quantiles import NO_QUANTILES, Quantiles, steps_of
 from assets.raw.calendar import Calendar, nanoseconds
 
 Floats = NDArray[np.float64]
@@ -55,6 +56,12 @@ class Span:
     @cached_property
     def _grid(self) -> tuple[NDArray[np.int64], int]:
         return nanoseconds(self.times), self.calendar.period_of(self.times[0])
+
+    def steps(self, periods: Ints) -> Ints:
+        """How many periods ahead each is forecast: one of the past a horizon; without a calendar all are 1."""
+        if not self.frequency:
+            return np.ones_like(periods)
+        return steps_of(periods, self.last, self.horizon)
 
     def period_of(self, time: pd.Timestamp) -> int | None:
         """The period of a time within reach; None where it is off the calendar."""
@@ -128,6 +135,7 @@ class Place:
     training: str | None
     shard: str | None
     digest: str | None = None
+    quantiles: Quantiles = NO_QUANTILES
 
 
 @dataclass(frozen=True)
