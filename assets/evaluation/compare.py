@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from assets.evaluation.conformal import SCALED, SCORES, segment_scores
 from assets.evaluation.origins import BLOCKS, block_losses
+from assets.evaluation.worth import HELD, HELD_BLENDS
 from assets.models.baseline import baseline_forecasts, origins_of
-from assets.models.blend import or_baseline
+from assets.models.blend import blend_losses, or_baseline
 from assets.models.bucket import Bucket, SegmentRows, read_bucket
-from assets.models.error_sums import SCALES, SUMS, Asked, error_sums, label_scales
+from assets.models.error_sums import LOSSES, SCALES, SUMS, Asked, error_sums, label_scales
 from assets.models.fleet_model import JUDGED as JUDGED_FIT
 from assets.models.fleet_model import identity_columns
 from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
@@ -34,7 +35,7 @@ JUDGED = pa.schema(
         *SCALED,
     ]
 )
-COMPARED = pa.schema([*JUDGED, *BLOCKS, *SCORES])
+COMPARED = pa.schema([*JUDGED, *BLOCKS, *SCORES, *HELD])
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,10 @@ def judge_bucket(
             clean, periods = targets[rows.key] > incumbent.after, targets[rows.key]
             labels = rows.labels[inside]
             compared = block_losses(periods[clean], labels[clean], served[clean], theirs[clean], recipe)
+        if inside.any():
+            said = {SEGMENT_MODEL: own, **naive, **({FLEET_MODEL: fleet} if has_fleet else {})}
+            asked = Asked.of(recipe.model)
+            compared[HELD_BLENDS] = blend_losses(rows.labels[inside], said, LOSSES[recipe.metric], asked)
         compared |= segment_scores(rows, inside, served, recipe, cut_offs, scores)
         yield _sums(rows.key, rows.labels[inside], forecasts, Asked.of(recipe.model)) | compared
 

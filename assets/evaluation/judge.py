@@ -17,6 +17,7 @@ from assets.evaluation.comparisons import comparison_facts, comparison_rows, kee
 from assets.evaluation.conformal import calibrated, scores_a_block
 from assets.evaluation.incumbent import Champion, Incumbent, answers, incumbent_for
 from assets.evaluation.record import evaluation_record
+from assets.evaluation.worth import worth_of_candidates
 from assets.features.publish import SEGMENTS, FeatureSet
 from assets.features.rebuild import BucketFiles, committed_files, files_for
 from assets.models.blend import served_by
@@ -44,7 +45,7 @@ from resources.spark import Spark, quoted
 EVALUATION = "evaluation"
 CODE_VERSION = code_version(
     "assets.evaluation.compare", "assets.evaluation.origins", "assets.evaluation.comparisons",
-    "assets.evaluation.conformal", "assets.models.quantiles", "assets.models.predictions",
+    "assets.evaluation.conformal", "assets.evaluation.worth", "assets.models.quantiles", "assets.models.predictions",
     "assets.models.blend", "assets.models.error_sums", "assets.models.baseline",
 )  # fmt: skip
 
@@ -102,6 +103,7 @@ def evaluate(
     table = challenger.drop_columns(QUANTILES.names).join(judged, "segment", join_type="left outer").sort_by("segment")
     record = evaluation_record(digest, features, training, incumbent, table)
     record["quantiles"] = measured
+    record["worth"] = worth_of_candidates(lake, training, sums)
     record["champion_version"] = champion.version if champion else None
     record["comparison"] = _compared(lake, digest, features, training, challenger, incumbent, sums)
     with lake.table(name).staging() as staging:

@@ -36,6 +36,7 @@ EXPLAINED = {
     "baseline": "seasonal naive: the last season known at the forecast's origin",
     "median": "seasonal median: that of the last four seasons known at the forecast's origin",
 }
+WORTH = {"wins": "segments won", "without": "served without it"}
 RATE = "how often a 1 came, of what is known at the forecast's origin"
 MEAN = "the mean of the segment's labels outside the holdout"
 MIDDLE = "the median of the segment's labels outside the holdout"
@@ -79,6 +80,7 @@ def error_table(record: dict[str, Any]) -> pd.DataFrame:
     explained = EXPLAINED if record["holdout"]["start"] else {**EXPLAINED, "baseline": MEAN, "median": MIDDLE}
     if record["metrics"]["log_loss"]["baseline"] is not None:
         explained = {**explained, "baseline": RATE}
+    worth = record.get("worth")
     asked = [name for name, errors in record["metrics"].items() if any(error is not None for error in errors.values())]
     return pd.DataFrame(
         [
@@ -86,6 +88,7 @@ def error_table(record: dict[str, Any]) -> pd.DataFrame:
                 "candidate": name,
                 record["metric"]: record["errors"][name],
                 **{metric: record["metrics"][metric][name] for metric in asked},
+                **{said: worth[key].get(name) for key, said in WORTH.items() if worth},
                 "what it is": said,
             }
             for name, said in explained.items()

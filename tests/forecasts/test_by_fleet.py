@@ -62,9 +62,14 @@ def test_the_newest_origin_of_a_backtest_is_what_the_evaluation_says(made: Train
     home, record = made.home, judged(made)
     shards = sorted((home.folder / "lake" / "boosters").rglob("*.parquet"))
     (newest,) = backtested(home.lake, home.spark, made.features, made.recipe, 1, Failures())
-    said = backtest_record([newest], ["newest"], made.recipe)["mean"]
+    backtest = backtest_record([newest], ["newest"], made.recipe)
+    said = backtest["mean"]
     names = {"segment": "challenger", "fleet": "fleet", "served": "served", "baseline": "baseline", "median": "median"}
     assert said == pytest.approx({mine: record["errors"][theirs] for mine, theirs in names.items()}, rel=1e-12)
+    for what in ("wins", "without"):
+        worth = {mine: record["worth"][what][names[mine]] for mine in backtest[what]}
+        assert worth == pytest.approx(backtest[what], rel=1e-12)
+    assert any(worth[name] != pytest.approx(said["served"], rel=1e-6) for name in worth), "somebody is worth something"
     assert sorted((home.folder / "lake" / "boosters").rglob("*.parquet")) == shards
     with pytest.raises(InputError, match="do not fit the history of 60 periods -> ask for 9 at most"):
         list(backtested(home.lake, home.spark, made.features, made.recipe, 10, Failures()))
