@@ -39,7 +39,7 @@ CODE = (
     "assets/__init__.py", "assets/partitions.py", "assets/raw/__init__.py", "assets/raw/calendar.py",
     "assets/models/__init__.py", "assets/models/packing.py", "assets/models/blend.py", "assets/models/fit.py",
     "assets/models/line.py", "assets/models/error_sums.py", "assets/models/quantiles.py",
-    "assets/champions/__init__.py", "assets/champions/serving",
+    "assets/models/intermittent.py", "assets/champions/__init__.py", "assets/champions/serving",
     "resources/__init__.py", "resources/problems.py",
 )  # fmt: skip
 BOOSTERS = "boosters"

@@ -47,6 +47,7 @@ CODE_VERSION = code_version(
     "assets.evaluation.compare", "assets.evaluation.origins", "assets.evaluation.comparisons",
     "assets.evaluation.conformal", "assets.evaluation.worth", "assets.models.quantiles", "assets.models.predictions",
     "assets.models.blend", "assets.models.error_sums", "assets.models.baseline",
+    "assets.models.intermittent",
 )  # fmt: skip
 
 

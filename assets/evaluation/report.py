@@ -34,7 +34,7 @@ EXPLAINED = {
     "served": "each segment's blend of the others, with weights chosen on the fold before the holdout",
     "incumbent": "the fleet that has served until now (chosen by some of these rows: the gate looks at later ones)",
     "baseline": "seasonal naive: the last season known at the forecast's origin",
-    "median": "seasonal median: that of the last four seasons known at the forecast's origin",
+    "median": "seasonal median of the last four seasons known at the forecast's origin; of labels mostly zero, TSB",
 }
 WORTH = {"wins": "segments won", "without": "served without it"}
 RATE = "how often a 1 came, of what is known at the forecast's origin"

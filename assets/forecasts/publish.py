@@ -29,7 +29,8 @@ from resources.spark import Spark
 
 CODE_VERSION = code_version(
     "assets.forecasts.score", "assets.forecasts.sample", "assets.models.predictions", "assets.models.blend",
-    "assets.models.baseline", "assets.models.quantiles",
+    "assets.models.baseline",
+    "assets.models.intermittent", "assets.models.quantiles",
 )  # fmt: skip
 
 

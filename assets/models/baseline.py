@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from assets.models.intermittent import mostly_zero, smoothed_demand
 from assets.models.line import BASELINE, MEDIAN
 
 if TYPE_CHECKING:
@@ -72,13 +73,22 @@ def seasonal_median(
 def baseline_forecasts(
     recipe: Recipe, periods: Ints, labels: Floats, targets: Ints, origins: Ints, otherwise: float = 0.0
 ) -> dict[str, Floats]:
-    """What each baseline says of each target: `seasonal_naive` and `seasonal_median`, or `known_rate` of 0 and 1."""
+    """What each baseline says of each target: `seasonal_naive` and `seasonal_median`, or `known_rate` of 0 and 1.
+
+    Of labels that were mostly zero the second is `smoothed_demand`: their median is nothing.
+    """
     if recipe.model["objective"] == "binary":
         return {BASELINE: known_rate(periods, labels, origins, otherwise)}
     if not len(targets):
         return {BASELINE: np.empty(0), MEDIAN: np.empty(0)}
-    given = periods, tamed(periods, labels, int(origins.min())), targets, origins, recipe.season, otherwise
-    return {BASELINE: seasonal_naive(*given), MEDIAN: seasonal_median(*given)}
+    first = int(origins.min())
+    labels = tamed(periods, labels, first)
+    given = periods, labels, targets, origins, recipe.season, otherwise
+    if recipe.time and mostly_zero(labels[periods <= first]):
+        second = smoothed_demand(periods, labels, origins, otherwise)
+    else:
+        second = seasonal_median(*given)
+    return {BASELINE: seasonal_naive(*given), MEDIAN: second}
 
 
 def tamed(periods: Ints, labels: Floats, through: int) -> Floats:

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from assets.models.intermittent import mostly_zero
 from resources.problems import Problem
 
 if TYPE_CHECKING:
     from lightgbm import Booster
 
 Floats = NDArray[np.float64]
-
-
-MOSTLY = 0.5  # share of zeros from which the median label is zero
 
 
 def parameters(model: dict[str, Any], y: Floats, threads: int = 1) -> dict[str, Any]:
@@ -53,7 +51,7 @@ def objective_for(y: Floats, model: dict[str, Any]) -> str:
     (1997); the median of such labels, which an absolute error asks for, is zero however much comes in between.
     """
     of_zeros = model.get("objective_of_zeros")
-    if of_zeros and (y == 0).mean() >= MOSTLY and y.min() >= 0 and y.max() > 0:
+    if of_zeros and mostly_zero(y):
         return str(of_zeros)
     return str(model["objective"])
 

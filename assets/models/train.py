@@ -46,6 +46,7 @@ from resources.spark import Spark
 
 CODE_VERSION = code_version(
     "assets.models.fit", "assets.models.segment", "assets.models.bucket", "assets.models.baseline",
+    "assets.models.intermittent",
     "assets.models.fleet_model", "assets.models.folds", "assets.models.choice", "assets.models.blend",
     "assets.models.packing",
 )  # fmt: skip
