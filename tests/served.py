@@ -119,10 +119,11 @@ def champion_model(served: Served) -> Any:
     """The champion as MLflow gives it to who asks for the alias."""
     import mlflow
 
+    store = served.home.settings.tracking_uri  # before MLflow exports it, and the settings name the export
     # what MLflow exports of this fleet would be the store of every server that a later test starts
     with exported_uris_kept():
-        mlflow.set_tracking_uri(served.home.settings.tracking_uri)
-        mlflow.set_registry_uri(served.home.settings.tracking_uri)
+        mlflow.set_tracking_uri(store)
+        mlflow.set_registry_uri(store)
     return mlflow.pyfunc.load_model("models:/tiny@champion")
 
 
