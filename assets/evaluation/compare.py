@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from assets.evaluation.calibration import calibration_sums
 from assets.evaluation.origins import BLOCKS, block_losses
 from assets.models.baseline import baseline_forecasts, origins_of
 from assets.models.blend import or_baseline
@@ -23,6 +24,7 @@ from assets.models.segment import CutOffs
 from assets.raw.recipe import Recipe
 
 Floats = NDArray[np.float64]
+CALIBRATION = "calibration"  # of what is served, of labels 0 and 1: see `calibration_sums`
 CANDIDATES = ("challenger", "served", "fleet", "incumbent", "baseline", "median")
 JUDGED = pa.schema(
     [
@@ -32,7 +34,7 @@ JUDGED = pa.schema(
         *[(f"{candidate}_{name}", pa.float64()) for candidate in CANDIDATES for name in SUMS],
     ]
 )
-COMPARED = pa.schema([*JUDGED, *BLOCKS])
+COMPARED = pa.schema([*JUDGED, *BLOCKS, (CALIBRATION, pa.binary())])
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,10 @@ def judge_bucket(
             clean, periods = targets[rows.key] > incumbent.after, targets[rows.key]
             labels = rows.labels[inside]
             compared = block_losses(periods[clean], labels[clean], served[clean], theirs[clean], recipe)
-        yield _sums(rows.key, rows.labels[inside], forecasts, Asked.of(recipe.model)) | compared
+        asked = Asked.of(recipe.model)
+        if asked.binary:
+            compared[CALIBRATION] = calibration_sums(rows.labels[inside], served)
+        yield _sums(rows.key, rows.labels[inside], forecasts, asked) | compared
 
 
 def _twins(

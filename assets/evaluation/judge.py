@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.code_version import code_version, version_of
-from assets.evaluation.compare import COMPARED, JUDGED, Against, JudgeTask, judge_bucket
+from assets.evaluation.calibration import reliability
+from assets.evaluation.compare import CALIBRATION, COMPARED, JUDGED, Against, JudgeTask, judge_bucket
 from assets.evaluation.comparisons import comparison_facts, comparison_rows, keep_comparison
 from assets.evaluation.incumbent import Champion, Incumbent, answers, incumbent_for
 from assets.evaluation.record import evaluation_record
@@ -42,6 +43,7 @@ from resources.spark import Spark, quoted
 EVALUATION = "evaluation"
 CODE_VERSION = code_version(
     "assets.evaluation.compare", "assets.evaluation.origins", "assets.evaluation.comparisons",
+    "assets.evaluation.calibration",
     "assets.models.predictions", "assets.models.blend", "assets.models.error_sums", "assets.models.baseline",
 )  # fmt: skip
 
@@ -97,6 +99,7 @@ def evaluate(
     record = evaluation_record(digest, features, training, incumbent, table)
     record["champion_version"] = champion.version if champion else None
     record["comparison"] = _compared(lake, digest, features, training, challenger, incumbent, sums)
+    record[CALIBRATION] = reliability(sums[CALIBRATION])
     with lake.table(name).staging() as staging:
         write_parquet(table, f"{staging.uri}/evaluation.parquet")
         version = lake.table(name).commit(staging, table.schema, record)
