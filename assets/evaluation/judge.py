@@ -17,7 +17,7 @@ from assets.evaluation.compare import CALIBRATION, COMPARED, JUDGED, Against, Ju
 from assets.evaluation.comparisons import comparison_facts, comparison_rows, keep_comparison
 from assets.evaluation.incumbent import Champion, Incumbent, answers, incumbent_for
 from assets.evaluation.record import evaluation_record
-from assets.features.publish import SEGMENTS, FeatureSet
+from assets.features.publish import ABSURD, SEGMENTS, USUAL, FeatureSet
 from assets.features.rebuild import BucketFiles, committed_files, files_for
 from assets.models.blend import served_by
 from assets.models.line import SKIPPED
@@ -220,7 +220,11 @@ def candidate(
 
 
 def fleet_mean(spark: Spark, files: BucketFiles, label: str, through: int) -> float:
-    """Mean label of the whole fleet up to a period: the forecast where nothing is known of a segment."""
+    """Mean label of the whole fleet up to a period, without slips: the forecast where nothing is known of a segment."""
     frame = spark.session().read.parquet(*[file for own in files.values() for file in own])
-    row = frame.where(f"{PERIOD} <= {through}").selectExpr(f"avg({quoted(label)})").first()
+    known, size = frame.where(f"{PERIOD} <= {through}"), f"abs({quoted(label)})"
+    usual = known.selectExpr(f"percentile_approx(nullif({size}, 0), {USUAL})").first()
+    if usual and usual[0]:
+        known = known.where(f"{size} <= {ABSURD * usual[0]!r}")
+    row = known.selectExpr(f"avg({quoted(label)})").first()
     return float(row[0]) if row and row[0] is not None else 0.0
