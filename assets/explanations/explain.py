@@ -27,7 +27,7 @@ from resources.files import write_parquet
 
 Floats = NDArray[np.float64]
 SHOWN = 5  # features a segment
-ROWS, ROWS_OF_FLEET = 52, 12  # newest labelled rows; the fleet-wide model's trees are many and deep
+ROWS, ROWS_OF_FLEET = 26, 8  # newest labelled rows; the fleet-wide model's trees are many and deep
 EXPLAINED = pa.schema(
     [
         ("segment", pa.string()),
