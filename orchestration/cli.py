@@ -19,6 +19,7 @@ from orchestration.calibrate_command import calibrate
 from orchestration.check_command import check
 from orchestration.data_commands import contract, init, schema
 from orchestration.deploy_commands import deploy, diff
+from orchestration.explain_command import explain
 from orchestration.export_command import export
 from orchestration.promotion_commands import promote, reject, rollback, unpin, versions
 from orchestration.record_commands import lineage, prune
@@ -41,7 +42,7 @@ from resources.settings import CONFIG_VARIABLE, REPOSITORY_ROOT, Settings, absol
 DEMO_TABLE = REPOSITORY_ROOT / "data" / "demo" / "sales.parquet"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-OF_DATA = (init, contract, schema, lineage, prune)
+OF_DATA = (init, contract, schema, lineage, explain, prune)
 OF_PROMOTION = (versions, promote, reject, rollback, unpin, export)
 for each in (*OF_DATA, *OF_PROMOTION, check, validate, diff, deploy, backtest, calibrate):
     app.command()(with_target(each))

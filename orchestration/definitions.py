@@ -15,6 +15,7 @@ from assets.evaluation.backtest_asset import backtest_asset
 from assets.evaluation.checks import evaluation_checks
 from assets.evaluation.live_asset import live_errors_asset
 from assets.evaluation.live_checks import live_errors_checks
+from assets.explanations.asset import explanations_asset
 from assets.features.asset import features_asset
 from assets.features.checks import features_checks, quarantine_checks
 from assets.forecasts.asset import forecasts_asset
@@ -46,7 +47,9 @@ from resources.notifier import Notifier
 from resources.settings import Settings, config_path, read_settings
 from resources.spark import Spark
 
-ASSETS = (raw_asset, features_asset, models_asset, evaluation_asset, champions_asset, serving_asset)
+ASSETS = (
+    raw_asset, features_asset, models_asset, evaluation_asset, champions_asset, explanations_asset, serving_asset,
+)  # fmt: skip
 CHECKS = (
     raw_checks, features_checks, quarantine_checks, models_checks, evaluation_checks, champions_checks, serving_checks,
 )  # fmt: skip

@@ -12,6 +12,7 @@ from assets.evaluation.backtest_asset import BACKTEST
 from assets.evaluation.incumbent import CHAMPIONS
 from assets.evaluation.judge import EVALUATION
 from assets.evaluation.live_errors import LIVE_ERRORS
+from assets.explanations.publish import EXPLANATIONS
 from assets.features.publish import FEATURES, QUARANTINE
 from assets.forecasts.publish import FORECASTS
 from assets.models.asset import SEGMENT_MODELS
@@ -71,7 +72,8 @@ def retrain_drifted_job(settings: Settings) -> UnresolvedAssetJobDefinition:
         "Trains a set of segments (`selection`, or `segments`; all if neither is said) on the features that there are, "
         "judges them, promotes them if they are not worse, and forecasts. The sensor `drift` asks for it."
     )
-    assets = [SEGMENT_MODELS, EVALUATION, CHAMPIONS, *([LIVE_ERRORS, FORECASTS] if settings.time else [])]
+    of_time = [LIVE_ERRORS, FORECASTS] if settings.time else []
+    assets = [SEGMENT_MODELS, EVALUATION, CHAMPIONS, EXPLANATIONS, *of_time]
     tags = _training_tags(settings)
     return _of_assets(settings, RETRAIN_DRIFTED, assets, description, hooks={mlflow_run_failed}, tags=tags)
 

@@ -11,6 +11,7 @@ from assets.evaluation.incumbent import CHAMPIONS, PUBLISHED, published_champion
 from assets.evaluation.issues import FORECASTS, SHADOW_FORECASTS
 from assets.evaluation.judge import EVALUATION
 from assets.evaluation.live_errors import LIVE_ERRORS, LIVE_PERIODS, unscored_issues
+from assets.explanations.publish import EXPLANATIONS
 from assets.features.facts import before_this
 from assets.features.publish import FEATURES, QUARANTINE, SEGMENTS, current_features
 from assets.models.selection import SELECTIONS
@@ -26,7 +27,7 @@ from resources.pruned import pruned, refuse_pruned
 
 # of live errors and of what was served the newest version holds the whole history
 OF_FORECASTS = (FORECASTS, SHADOW_FORECASTS, LIVE_ERRORS, LIVE_PERIODS, SERVING, SAMPLE)
-VERSIONED = (RAW, FEATURES, QUARANTINE, SEGMENTS, SELECTIONS, EVALUATION, REFITS, DRIFT, *OF_FORECASTS)
+VERSIONED = (RAW, FEATURES, QUARANTINE, SEGMENTS, SELECTIONS, EVALUATION, REFITS, DRIFT, EXPLANATIONS, *OF_FORECASTS)
 # what a feature table was made from and with -> the key of its record that has the version
 MADE_WITH = {RAW: "raw_version", QUARANTINE: "quarantine_version", SEGMENTS: "segments_version"}
 

@@ -15,6 +15,9 @@ from dagster import (
     asset,
 )
 
+from assets.evaluation.calibration import calibration_error
+from assets.evaluation.calibration_summary import calibration_plot, calibration_table
+from assets.evaluation.compare import CALIBRATION
 from assets.evaluation.incumbent import whole_champion
 from assets.evaluation.interval_summary import coverage_plot, interval_table, quantile_table
 from assets.evaluation.judge import CODE_VERSION, EVALUATION, Evaluation, evaluate
@@ -89,6 +92,9 @@ def _metadata(
         intervals = {"quantiles": table(quantile_table(record)), "intervals": table(interval_table(record))}
         if record["quantiles"]["intervals"]:
             figures["coverage of intervals"] = coverage_plot(record)
+    bins = record.get(CALIBRATION)
+    if bins:
+        figures[CALIBRATION] = calibration_plot(bins)
     drawn = [png(figure) for figure in figures.values()]
     report = write_report(lake, settings.name, record, rows, context.run_id, drawn)
     _log_to_mlflow(context, mlflow, training, record, rows, lake)
@@ -102,6 +108,7 @@ def _metadata(
         "candidates": table(error_table(record)),
         **intervals,
         "worst segments": table(worst_segments(errors)),
+        **_calibration(bins),
         **{title: plot(figure) for title, figure in figures.items()},
         "report": MetadataValue.path(report),
         "mlflow run": mlflow.run_url(),
@@ -111,6 +118,13 @@ def _metadata(
         "dagster/column_schema": column_schema(rows.schema),
         "dagster/uri": MetadataValue.path(lake.table(EVALUATION).uri),
     }
+
+
+def _calibration(bins: list[dict[str, float]] | None) -> dict[str, Any]:
+    """Of labels 0 and 1 how probable a 1 was said to be, and how often it came."""
+    if not bins:
+        return {}
+    return {"calibration error": calibration_error(bins), "calibration, by bin": table(calibration_table(bins))}
 
 
 def _log_to_mlflow(

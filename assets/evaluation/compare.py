@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from assets.evaluation.calibration import calibration_sums
 from assets.evaluation.conformal import SCALED, SCORES, segment_scores
 from assets.evaluation.origins import BLOCKS, block_losses
 from assets.evaluation.worth import HELD, HELD_BLENDS
@@ -25,6 +26,7 @@ from assets.models.segment import CutOffs
 from assets.raw.recipe import Recipe
 
 Floats = NDArray[np.float64]
+CALIBRATION = "calibration"  # of what is served, of labels 0 and 1: see `calibration_sums`
 CANDIDATES = ("challenger", "served", "fleet", "incumbent", "baseline", "median")
 JUDGED = pa.schema(
     [
@@ -35,7 +37,7 @@ JUDGED = pa.schema(
         *SCALED,
     ]
 )
-COMPARED = pa.schema([*JUDGED, *BLOCKS, *SCORES, *HELD])
+COMPARED = pa.schema([*JUDGED, *BLOCKS, *SCORES, *HELD, (CALIBRATION, pa.binary())])
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,14 @@ def judge_bucket(
             clean, periods = targets[rows.key] > incumbent.after, targets[rows.key]
             labels = rows.labels[inside]
             compared = block_losses(periods[clean], labels[clean], served[clean], theirs[clean], recipe)
+        asked = Asked.of(recipe.model)
+        if asked.binary:
+            compared[CALIBRATION] = calibration_sums(rows.labels[inside], served)
         if inside.any():
             said = {SEGMENT_MODEL: own, **naive, **({FLEET_MODEL: fleet} if has_fleet else {})}
-            asked = Asked.of(recipe.model)
             compared[HELD_BLENDS] = blend_losses(rows.labels[inside], said, LOSSES[recipe.metric], asked)
         compared |= segment_scores(rows, inside, served, recipe, cut_offs, scores)
-        yield _sums(rows.key, rows.labels[inside], forecasts, Asked.of(recipe.model)) | compared
+        yield _sums(rows.key, rows.labels[inside], forecasts, asked) | compared
 
 
 def _twins(

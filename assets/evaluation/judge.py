@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.code_version import code_version, version_of
-from assets.evaluation.compare import COMPARED, JUDGED, Against, JudgeTask, judge_bucket
+from assets.evaluation.calibration import reliability
+from assets.evaluation.compare import CALIBRATION, COMPARED, JUDGED, Against, JudgeTask, judge_bucket
 from assets.evaluation.comparisons import comparison_facts, comparison_rows, keep_comparison
 from assets.evaluation.conformal import calibrated, scores_a_block
 from assets.evaluation.incumbent import Champion, Incumbent, answers, incumbent_for
 from assets.evaluation.record import evaluation_record
 from assets.evaluation.worth import worth_of_candidates
-from assets.features.publish import SEGMENTS, FeatureSet
+from assets.features.publish import ABSURD, SEGMENTS, USUAL, FeatureSet
 from assets.features.rebuild import BucketFiles, committed_files, files_for
 from assets.models.blend import served_by
 from assets.models.line import SKIPPED
@@ -45,9 +46,9 @@ from resources.spark import Spark, quoted
 EVALUATION = "evaluation"
 CODE_VERSION = code_version(
     "assets.evaluation.compare", "assets.evaluation.origins", "assets.evaluation.comparisons",
-    "assets.evaluation.conformal", "assets.evaluation.worth", "assets.models.quantiles", "assets.models.predictions",
-    "assets.models.blend", "assets.models.error_sums", "assets.models.baseline",
-    "assets.models.intermittent",
+    "assets.evaluation.calibration", "assets.evaluation.conformal", "assets.evaluation.worth",
+    "assets.models.predictions", "assets.models.blend", "assets.models.error_sums", "assets.models.baseline",
+    "assets.models.intermittent", "assets.models.quantiles",
 )  # fmt: skip
 
 
@@ -107,6 +108,7 @@ def evaluate(
     record["worth"] = worth_of_candidates(lake, training, sums)
     record["champion_version"] = champion.version if champion else None
     record["comparison"] = _compared(lake, digest, features, training, challenger, incumbent, sums)
+    record[CALIBRATION] = reliability(sums[CALIBRATION])
     with lake.table(name).staging() as staging:
         write_parquet(table, f"{staging.uri}/evaluation.parquet")
         version = lake.table(name).commit(staging, table.schema, record)
@@ -228,7 +230,11 @@ def candidate(
 
 
 def fleet_mean(spark: Spark, files: BucketFiles, label: str, through: int) -> float:
-    """Mean label of the whole fleet up to a period: the forecast where nothing is known of a segment."""
+    """Mean label of the whole fleet up to a period, without slips: the forecast where nothing is known of a segment."""
     frame = spark.session().read.parquet(*[file for own in files.values() for file in own])
-    row = frame.where(f"{PERIOD} <= {through}").selectExpr(f"avg({quoted(label)})").first()
+    known, size = frame.where(f"{PERIOD} <= {through}"), f"abs({quoted(label)})"
+    usual = known.selectExpr(f"percentile_approx(nullif({size}, 0), {USUAL})").first()
+    if usual and usual[0]:
+        known = known.where(f"{size} <= {ABSURD * usual[0]!r}")
+    row = known.selectExpr(f"avg({quoted(label)})").first()
     return float(row[0]) if row and row[0] is not None else 0.0

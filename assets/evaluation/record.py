@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from assets.evaluation.compare import CANDIDATES
 from assets.evaluation.conformal import scaled_errors
 from assets.evaluation.incumbent import Incumbent
-from assets.features.publish import FeatureSet
+from assets.features.publish import ABSURD, FeatureSet
 from assets.models.error_sums import LOSSES, METRICS, metric_of, totals, undefined
 from assets.models.line import FAILED
 from assets.models.store import UNKNOWN, Training
+
+Floats = NDArray[np.float64]
 
 
 def evaluation_record(
@@ -27,13 +31,16 @@ def evaluation_record(
     recipe, profile, incumbent = training.recipe, features.profile, against.on_holdout
     held_out = profile.timeline.last(recipe.holdout) if profile.timeline else None
     summed = totals(table)
+    off = absurd(table)
+    sensible = totals(table.filter(pc.invert(off)))
     errors = {candidate: metric_of(recipe.metric, summed, candidate) for candidate in CANDIDATES}
     return {
         "digest": digest,
         "training": training.id,
         "metric": recipe.metric,
         "errors": errors,
-        "bias": {c: metric_of("bias", summed, c) for c in errors},
+        "bias": {c: metric_of("bias", sensible, c) for c in errors},
+        "absurd": pc.sum(off).as_py() or 0,
         "metrics": {name: {c: metric_of(name, summed, c) for c in errors} for name in METRICS}
         | scaled_errors(table, CANDIDATES),
         "rows": summed["count"],
@@ -62,6 +69,27 @@ def evaluation_record(
         "recipe_digest": recipe.digest,
         "configuration_digest": training.record.get("configuration_digest", UNKNOWN),
     }
+
+
+def absurd(table: pa.Table) -> pa.Array:
+    """Segments whose mean label on the holdout is more than `ABSURD` times that on the fold before it.
+
+    A slip of the hand, or another unit: next to one such label the sum of all other segments' is nothing, and would not
+    tell whether their forecasts are too low.
+    """
+    now, before = (
+        np.divide(labels, rows, out=np.zeros(len(labels)), where=rows > 0)
+        for labels, rows in (_labels_and_rows(table, prefix) for prefix in ("", "fold_"))
+    )
+    return pa.array((before > 0) & (now > ABSURD * before))
+
+
+def _labels_and_rows(table: pa.Table, prefix: str) -> tuple[Floats, Floats]:
+    labels, rows = (
+        np.nan_to_num(table[f"{prefix}{name}"].to_numpy(zero_copy_only=False).astype(np.float64))
+        for name in ("label_absolute", "count")
+    )
+    return labels, rows
 
 
 def _comparable_sums(metric: str, summed: dict[str, float | None], has_incumbent: bool) -> dict[str, float | None]:

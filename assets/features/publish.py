@@ -50,6 +50,9 @@ CODE_VERSION = code_version(
 )
 
 
+ABSURD, USUAL = 1_000.0, 0.5  # so many times the usual label, a quantile of those that are not 0, is a slip
+
+
 @dataclass(frozen=True)
 class FeatureSet:
     """A committed feature table with what belongs to it: recipe, counts, quarantine, segments."""
@@ -107,9 +110,16 @@ def open_segments(lake: Lake, features: FeatureSet) -> int:
 
 
 def mean_label(lake: Lake, features: FeatureSet) -> float:
-    """Mean of all known labels of the fleet, 0 without any: the forecast where nothing is known of a segment."""
+    """Mean of all known labels of the fleet, 0 without any: the forecast where nothing is known of a segment.
+
+    Segments whose own mean is `ABSURD` times the usual one are left out: one slip of the hand would be all there is.
+    """
     known = lake.table(SEGMENTS).arrow([KEY, "__labelled", "__label"], version=features.record["segments_version"])
     known = known.filter(pc.greater(known["__labelled"], 0)).sort_by(KEY)  # sums depend on the order
+    sizes = pc.abs(known["__label"])
+    usual = pc.quantile(sizes.filter(pc.greater(sizes, 0)), q=USUAL)[0].as_py()
+    if usual:
+        known = known.filter(pc.less_equal(sizes, ABSURD * usual))
     count = pc.sum(known["__labelled"]).as_py() or 0
     return pc.sum(pc.multiply(known["__label"], known["__labelled"])).as_py() / count if count else 0.0
 

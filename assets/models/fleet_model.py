@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from assets.models.bucket import Bucket, categorical_positions, read_bucket
 from assets.models.fit import boosted, predict, transformed
 from assets.models.isolation import Lost, isolated
-from assets.models.packing import model_digest, packed, unpacked
+from assets.models.packing import model_digest, packed, unpacked, unpacked_whole
 from assets.models.shard import BOOSTERS
 from assets.raw.parse import KEY
 from assets.raw.recipe import Recipe
@@ -208,20 +208,24 @@ class FleetModel:
         """Predictions, in the label's units, for some rows of a bucket (read with its `identity_columns`)."""
         if not len(places):
             return np.empty(0)
+        return predict(self.booster, self.inputs(bucket, places), recipe.model)
+
+    def inputs(self, bucket: Bucket, places: NDArray[np.int64]) -> Floats:
+        """What the booster sees of some rows of a bucket: the recipe's features, then the identity's codes."""
         identity = bucket.table.select(list(self.categories)).take(pa.array(places))
-        x = np.hstack([bucket.x[places], _codes(identity, self.categories)])
-        return predict(self.booster, x, recipe.model)
+        return np.hstack([bucket.x[places], _codes(identity, self.categories)])
 
 
 @lru_cache(maxsize=4)
-def load_fleet_model(lake: str, file: str, fit: str) -> FleetModel | None:
+def load_fleet_model(lake: str, file: str, fit: str, whole: bool = False) -> FleetModel | None:
     """The fleet-wide model's `fold`, `judged` or `served` fit; None where there was too little to fit it on.
 
-    Kept for the worker's next bucket.
+    Kept for the worker's next bucket. `whole`: with what explanations need beside predictions.
     """
     import pyarrow.parquet as pq
 
     system, path = filesystem(f"{lake}/{file}")
     with system.open_input_file(path) as stream:
         row = pq.ParquetFile(stream).read(columns=["categories", fit]).to_pylist()[0]
-    return FleetModel(unpacked(row[fit]), json.loads(row["categories"])) if row[fit] else None
+    read = unpacked_whole if whole else unpacked
+    return FleetModel(read(row[fit]), json.loads(row["categories"])) if row[fit] else None

@@ -41,6 +41,13 @@ def unpacked(model: bytes) -> Booster:
     return lgb.Booster(model_str=_first(model).decode())
 
 
+def unpacked_whole(model: bytes) -> Booster:
+    """The booster of a packed model with all that LightGBM wrote: TreeSHAP goes by the rows that each node counted."""
+    import lightgbm as lgb
+
+    return lgb.Booster(model_str=model_text(model))
+
+
 def model_text(model: bytes) -> str:
     """LightGBM's text of a packed model, whole: the inverse of `packed`."""
     _, packed_size, size = SIZES.unpack_from(model)

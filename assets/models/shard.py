@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +137,32 @@ def boosters(lake: str, rows: pa.Table, column: str) -> Iterator[tuple[str, Boos
     Raises:
         CorruptModelError: a model is not the one whose digest is listed.
     """
+    for stored in stored_models(lake, rows, column):
+        yield stored.segment, unpacked(stored.checked())
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A segment's packed model as a shard has it, and the digest that is listed of it (None: none was written)."""
+
+    segment: str
+    model: bytes
+    shard: str
+    digest: str | None
+
+    def checked(self) -> bytes:
+        """The packed model.
+
+        Raises:
+            CorruptModelError: it is not the one whose digest is listed.
+        """
+        if self.digest not in (None, model_digest(self.model)):
+            raise CorruptModelError(f"the model of {self.segment!r} in {self.shard} is not the one that was fitted")
+        return self.model
+
+
+def stored_models(lake: str, rows: pa.Table, column: str) -> Iterator[StoredModel]:
+    """The packed models of listed rows, as `boosters` gives them unpacked."""
     import pyarrow.parquet as pq
 
     with_model = rows.filter(pc.is_valid(rows["shard"])).select(["shard", "segment", f"{column}_digest"])
@@ -145,15 +172,6 @@ def boosters(lake: str, rows: pa.Table, column: str) -> Iterator[tuple[str, Boos
         system, path = filesystem(f"{lake}/{shard}")
         with system.open_input_file(path) as stream:
             for batch in pq.ParquetFile(stream).iter_batches(batch_size=64, columns=["segment", column]):
-                yield from _wanted_boosters(batch, wanted, shard)
-
-
-def _wanted_boosters(
-    batch: pa.RecordBatch, wanted: Mapping[str, str | None], shard: str
-) -> Iterator[tuple[str, Booster]]:
-    keys, models = batch.columns
-    for key, model in zip(keys.to_pylist(), models.to_pylist(), strict=True):
-        if key in wanted:
-            if wanted[key] not in (None, model_digest(model)):
-                raise CorruptModelError(f"the model of {key!r} in {shard} is not the one that was fitted")
-            yield key, unpacked(model)
+                for key, model in zip(*(part.to_pylist() for part in batch.columns), strict=True):
+                    if key in wanted:
+                        yield StoredModel(key, model, shard, wanted[key])

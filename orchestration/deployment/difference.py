@@ -18,6 +18,7 @@ SHAPED_BY = {
     "live_errors": (),
     "drift": ("drift",),
     "forecasts": ("forecasts",),
+    "explanations": (),
 }
 BEFORE_MODELS = ("raw", "features")
 MODELS = "segment_models"

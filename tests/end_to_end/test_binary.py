@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from dagster import AssetKey
 
 from assets.champions.served_fleet import ServedFleet
 from assets.champions.served_listing import Published
@@ -57,6 +58,26 @@ def test_models_of_probabilities_beat_how_often_it_came(home: House) -> None:
     assert record["metrics"]["auc"]["challenger"] > 0.7
     assert record["metrics"]["pinball"]["served"] is None
     assert home.status()["champion"]["version"] == 1
+
+
+def test_calibration_is_counted_over_all_segments_and_drawn(home: House) -> None:
+    judged = latest_evaluation(home.lake)
+    assert judged is not None
+    bins, rows = judged.record["calibration"], home.lake.table(EVALUATION).arrow()
+    assert "calibration" not in rows.column_names
+    assert sum(each["rows"] for each in bins) == judged.record["rows"] == 4 * HOLDOUT
+    ones = table().dropna(subset=["sold"]).groupby("shop")["sold"].apply(lambda sold: sold.iloc[-HOLDOUT:].sum()).sum()
+    assert sum(each["rows"] * each["observed"] for each in bins) == pytest.approx(ones)
+    assert all(each["from"] <= each["predicted"] <= each["from"] + 0.1 for each in bins)
+    event = home.instance.get_latest_materialization_event(AssetKey(["tiny", EVALUATION]))
+    assert event is not None
+    assert event.asset_materialization is not None
+    said = event.asset_materialization.metadata
+    assert "data:image/png" in str(said["calibration"].value)
+    assert 0 <= float(str(said["calibration error"].value)) < 0.5
+    report = home.lake.read_file("reports/evaluation.html")
+    assert report is not None
+    assert report.count(b"data:image/png") == 3
 
 
 def test_forecasts_are_probabilities(home: House) -> None:

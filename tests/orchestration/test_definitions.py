@@ -44,6 +44,7 @@ NAMES = (
     "live_errors",
     "drift",
     "forecasts",
+    "explanations",
     "serving",
     "backtest",
 )
@@ -58,6 +59,7 @@ FLOW = {
     "live_errors": {"features"},
     "drift": {"features", "live_errors"},
     "forecasts": {"champions"},
+    "explanations": {"champions"},
     "serving": {"champions"},
     "backtest": {"features"},
 }
@@ -219,9 +221,9 @@ def running(resolved: Definitions) -> set[str]:
 def test_what_drifted_is_retrained_from_the_models_on() -> None:
     job = definitions().resolve_job_def("retrain_drifted")
     assets = {key.path[-1] for key in job.asset_layer.executable_asset_keys}
-    assert assets == {"segment_models", "evaluation", "champions", "live_errors", "forecasts"}
+    assert assets == {"segment_models", "evaluation", "champions", "explanations", "live_errors", "forecasts"}
     checks = {(key.asset_key.path[-1], key.name) for key in job.asset_layer.asset_graph.asset_check_keys}
-    assert checks == {(asset, check) for asset in assets for check in CHECKS[asset]}
+    assert checks == {(asset, check) for asset in assets for check in CHECKS.get(asset, ())}
     assert job.hook_defs
 
 

@@ -1,0 +1,5 @@
+"""The lake that these tests share."""
+
+from tests.lakes import own, trained
+
+__all__ = ["own", "trained"]
