@@ -35,7 +35,7 @@ from resources.tuning import TUNED
 
 def is_due(lake: Lake, features: FeatureSet, recipe: Recipe, settings: Settings) -> bool:
     """Whether a weekly cycle is to search: it never did for this question, and the budget buys a search."""
-    if not (settings.tuning.enabled and settings.tuning.first_run) or _why_not(features, settings):
+    if not (settings.tuning.enabled and settings.tuning.first_run) or why_not_searched(features, settings):
         return False
     return kept_choice(lake).get("question") != question(recipe, settings)
 
@@ -57,7 +57,7 @@ def search(
         "spent": 0,
         "classes": [],
         "chosen": [],
-        "why": _why_not(features, settings),
+        "why": why_not_searched(features, settings),
     }
     if not record["why"]:
         record |= _searched(lake, spark, features, recipe, settings, say, record["allowed"])
@@ -112,7 +112,7 @@ def _allowed(features: FeatureSet, settings: Settings) -> int:
     return int(settings.tuning.budget * FITS * features.record["segments"])
 
 
-def _why_not(features: FeatureSet, settings: Settings) -> str | None:
+def why_not_searched(features: FeatureSet, settings: Settings) -> str | None:
     """Why nothing can be searched: too few segments, or too small a budget."""
     allowed, segments = _allowed(features, settings), features.record["segments"]
     if extent(allowed, FOLDS, segments):

@@ -121,13 +121,14 @@ class ClassSearch:
             if step != STEPS[-1]:
                 alive = [trial for trial in alive if not trial.should_prune()]
         for trial in batch:
-            share = shares.get(trial.number)
+            share = shares.get(trial.number, float("nan"))
             if trial in alive:
                 study.tell(trial, share)
             else:
                 study.tell(trial, state=TrialState.PRUNED)
+            said = share if np.isfinite(share) else None
             segments = self.size.segments * reached[trial.number]
-            self.trials.append({"trial": trial.number, "point": points[trial.number], "share": share,
+            self.trials.append({"trial": trial.number, "point": points[trial.number], "share": said,
                                 "segments": segments, "finished": trial in alive})  # fmt: skip
 
     def _tried(self, rung: int, alive: list[Trial], points: dict[int, dict[str, Any]]) -> list[Trial]:
