@@ -33,8 +33,9 @@ from assets.models.run_record import (
 from assets.models.selection import selected, selection_facts
 from assets.models.store import MODELS, Training, listing_of
 from assets.models.train import CODE_VERSION, train_fleet
+from assets.models.tuning.asset import search_metadata
 from assets.models.tuning.fleet_search import is_due, search
-from assets.models.tuning.summary import log_search, parameters_in_use, search_metadata, search_said
+from assets.models.tuning.summary import log_search, parameters_in_use, search_said
 from assets.partitions import segments_partitions
 from assets.presentation import (
     DATA_VERSION_TAG,

@@ -240,11 +240,14 @@ def many(count: int = FEWEST * SAMPLED) -> tuple[SegmentRows, ...]:
     return tuple(segment(seed=n, key=f"s{n:03d}") for n in range(count))
 
 
-def found_in(folder: Path, rows: tuple[SegmentRows, ...], fits: int = 900, asked: Recipe = SLOW) -> dict[str, Any]:
+def found_in(folder: Path, rows: tuple[SegmentRows, ...], fits: int = 900, margin: float = 0.0) -> dict[str, Any]:
+    asked = SLOW
     file = bucket_file(folder, rows, asked)
     known = pa.Table.from_pylist(list(described(SearchTask(0, (file,)), plan(asked))), CANDIDATES)
     bench = HereBench(None, plan(asked), {0: (file,)}, fits)  # type: ignore[arg-type]
-    found = ClassSearch(bench, space(asked, rounds=8), in_order(known), Extent(20, FEWEST), 0).run(lambda _: None)
+    found = ClassSearch(bench, space(asked, rounds=8), in_order(known), Extent(20, FEWEST), 0, margin).run(
+        lambda _: None
+    )
     assert bench.spent <= fits
     return {**found, "spent": bench.spent}
 
@@ -274,7 +277,11 @@ def test_what_is_not_confirmed_is_not_adopted(tmp_path: Path, monkeypatch: pytes
     found = found_in(tmp_path, many(), fits=450)
     assert found["entry"] is None
     assert found["confirmed"]
-    assert "not better" in found["why"]
+    assert "not clearly better" in found["why"]
+
+
+def test_what_is_better_by_less_than_the_margin_is_not_adopted(tmp_path: Path) -> None:
+    assert found_in(tmp_path, many(), fits=450, margin=0.99)["entry"] is None
 
 
 def test_a_trial_that_cannot_be_fitted_is_never_chosen(tmp_path: Path) -> None:

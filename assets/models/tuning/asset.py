@@ -6,8 +6,8 @@ from dagster import AssetExecutionContext, AssetKey, AssetsDefinition, Materiali
 
 from assets.features.publish import FEATURES, current_features, current_recipe
 from assets.models.tuning.fleet_search import search
-from assets.models.tuning.summary import log_search, search_metadata, search_said
-from assets.presentation import mistakes_explained
+from assets.models.tuning.summary import class_table, curve_plot, log_search, search_said, trial_table
+from assets.presentation import mistakes_explained, plot, table
 from assets.raw.tuned import CHOSEN
 from resources.lake import Lake
 from resources.mlflow import Mlflow
@@ -49,3 +49,13 @@ def tuning_asset(settings: Settings) -> AssetsDefinition:
         return MaterializeResult(metadata={**search_metadata(record), **kept, **seen})
 
     return tuning
+
+
+def search_metadata(record: dict[str, Any]) -> dict[str, Any]:
+    """Dagster's metadata of a search."""
+    facts = {"search": search_said(record), "fits": record["spent"], "fits allowed": record["allowed"],
+             "seconds": record["seconds"], "chosen": MetadataValue.json(record["chosen"])}  # fmt: skip
+    if not record["classes"]:
+        return facts
+    drawn = {"loss against trials": plot(curve_plot(record))}
+    return {**facts, "by class": table(class_table(record)), "trials": table(trial_table(record)), **drawn}

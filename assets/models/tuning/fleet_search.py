@@ -85,7 +85,8 @@ def _searched(
         mine = known.filter(_of_class(known["rows"], size_class))
         bench = Bench(spark, plan, files, fits)
         said = _prefixed(say, f"search, {size_class.name}: ")
-        found = ClassSearch(bench, space, in_order(mine), size, recipe.model["seed"]).run(said)
+        seed, margin = recipe.model["seed"], settings.promotion.margin
+        found = ClassSearch(bench, space, in_order(mine), size, seed, margin).run(said)
         said(f"{found['why']}; {found['share']:.1%} of their loss on segments that no trial had seen")
         facts = {"class": size_class.name, "from": size_class.least, "below": size_class.below}
         classes.append({**facts, "segments": len(mine), "sampled": SAMPLED * size.segments, **found})

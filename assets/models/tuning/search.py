@@ -65,13 +65,17 @@ class Bench:
 
 @dataclass
 class ClassSearch:
-    """The search of one class of segments, whose order is given; `losses` fill up as trials go on."""
+    """The search of one class of segments, whose order is given; `losses` fill up as trials go on.
+
+    What is better by less than `margin`, a share of the defaults' loss, is not adopted: the gate would not promote it.
+    """
 
     bench: Bench
     space: Space
     order: list[Candidate]
     size: Extent
     seed: int
+    margin: float = 0.0
     losses: dict[int, Losses] = field(default_factory=dict)
     trials: list[dict[str, Any]] = field(default_factory=list)
 
@@ -184,9 +188,13 @@ class ClassSearch:
         theirs, own = (np.array([found[number][key][0] for key in keys]) for number in (0, 1))
         gains = theirs - own
         error = float(gains.std(ddof=1) * len(gains) ** 0.5) if len(gains) > 1 else float("nan")
-        is_better = bool(gains.sum() > STANDARD_ERRORS * error)
         total = float(theirs.sum()) or 1.0
-        said = "better than the defaults" if is_better else "not better than the defaults by more than chance"
+        is_better = bool(gains.sum() > max(STANDARD_ERRORS * error, self.margin * total))
+        said = (
+            "better than the defaults"
+            if is_better
+            else "not better than the defaults by more than chance, or by enough"
+        )
         return {
             "entry": entry if is_better else None,
             "confirmed": entry,

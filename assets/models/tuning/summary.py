@@ -6,11 +6,10 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from dagster import MetadataValue
 
 from assets.features.publish import FeatureSet
 from assets.models.tuning.fleet_search import why_not_searched
-from assets.presentation import BLUE, GREEN, GREY, ORANGE, new_figure, plot, table
+from assets.presentation import BLUE, GREEN, GREY, ORANGE, new_figure
 from assets.raw.recipe import Recipe
 from assets.raw.tuned import kept_choice, question
 from resources.lake import Lake
@@ -106,16 +105,6 @@ def curve_plot(record: dict[str, Any]) -> Figure:
     if record["classes"]:
         axes.legend(frameon=False, fontsize=8)
     return figure
-
-
-def search_metadata(record: dict[str, Any]) -> dict[str, Any]:
-    """Dagster's metadata of a search."""
-    facts = {"search": search_said(record), "fits": record["spent"], "fits allowed": record["allowed"],
-             "seconds": record["seconds"], "chosen": MetadataValue.json(record["chosen"])}  # fmt: skip
-    if not record["classes"]:
-        return facts
-    drawn = {"loss against trials": plot(curve_plot(record))}
-    return {**facts, "by class": table(class_table(record)), "trials": table(trial_table(record)), **drawn}
 
 
 def log_search(mlflow: Mlflow, record: dict[str, Any]) -> None:
