@@ -104,8 +104,8 @@ class ClassSearch:
 
     def _affordable(self, left: int) -> int:
         """How many trials can begin."""
-        first = self._rung(0)
-        return next((n for n in range(min(BATCH, left), 0, -1) if self.bench.can_pay(n, first, self._reserve)), 0)
+        reserve = self._reserve(0)
+        return next((n for n in range(min(BATCH, left), 0, -1) if self.bench.can_pay(n, self._rung(0), reserve)), 0)
 
     def _go_on(self, study: Study, batch: list[Trial]) -> None:
         """Takes a batch from rung to rung until each of its trials is pruned, or done."""
@@ -116,7 +116,7 @@ class ClassSearch:
         reached = dict.fromkeys(points, 0)
         alive = batch
         for rung, step in enumerate(STEPS):
-            alive = self._tried(rung, alive, points)
+            alive = self._tried(rung, sorted(alive, key=lambda trial: shares.get(trial.number, 1.0)), points)
             for trial in alive:
                 reached[trial.number], shares[trial.number] = step, self._share(trial.number, rung)
             alive = [trial for trial in alive if np.isfinite(shares[trial.number])]
@@ -136,9 +136,9 @@ class ClassSearch:
                                 "segments": segments, "finished": trial in alive})  # fmt: skip
 
     def _tried(self, rung: int, alive: list[Trial], points: dict[int, dict[str, Any]]) -> list[Trial]:
-        """Those of the trials that the budget lasted for, tried on the segments that are new on a rung."""
+        """Those of the trials, the best first, that the budget lasts for, tried on the segments new on a rung."""
         new = self._rung(rung)
-        while alive and not self.bench.can_pay(len(alive), new, self._reserve):
+        while alive and not self.bench.can_pay(len(alive), new, self._reserve(rung)):
             alive = alive[:-1]
         if alive:
             recipes = [(each.number, self._recipe(self.space.entry(points[each.number]))) for each in alive]
@@ -176,9 +176,10 @@ class ClassSearch:
         """The segments that the best is confirmed on."""
         return self.order[SEARCHED * self.size.segments : 2 * SEARCHED * self.size.segments]
 
-    @property
-    def _reserve(self) -> int:
-        return 2 * fits_of(self._unseen)
+    def _reserve(self, rung: int) -> int:
+        """Fits that one trial needs above a rung, and to confirm it."""
+        above = self.order[STEPS[rung] * self.size.segments : SEARCHED * self.size.segments]
+        return fits_of(above) + 2 * fits_of(self._unseen)
 
     def _confirmed(self, entry: dict[str, Any]) -> dict[str, Any]:
         """Whether an entry is better than the defaults on segments that no trial has seen, paired by segment."""
