@@ -8,8 +8,6 @@ from pydantic import BeforeValidator, Field
 
 from resources.section import Section
 
-TUNED = "tuned"  # where a recipe's model holds what a search has chosen
-
 
 def _share(value: Any) -> Any:
     """`10%` as 0.1; anything else as it is."""

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resources.problems import Problem
-from resources.tuning import TUNED
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -67,7 +66,7 @@ def objective_for(y: Floats, model: dict[str, Any]) -> str:
 
 def tuned_for(model: dict[str, Any], rows: int) -> dict[str, Any]:
     """What a search has found for a segment of so many rows (see `tuned.py`); nothing where nothing was found."""
-    found = (each for each in model.get(TUNED, ()) if each["from"] <= rows)
+    found = (each for each in model.get("tuned", ()) if each["from"] <= rows)
     return next((each for each in found if each["below"] is None or rows < each["below"]), {})
 
 

@@ -20,8 +20,8 @@ from typing import Any
 from assets.raw.recipe import Recipe
 from resources.lake import Lake
 from resources.settings import Settings
-from resources.tuning import TUNED
 
+TUNED = "tuned"  # in `recipe.model`; where models are fitted, assets/models/fit.py, it stands as it is
 CHOSEN = "tuning/chosen.json"
 LAGS, WINDOWS, CALENDAR = "lags", "windows", "calendar"
 

@@ -15,10 +15,9 @@ from assets.models.store import latest_training
 from assets.models.tuning import fleet_search
 from assets.models.tuning.fleet_search import is_due, search, why_not_searched
 from assets.models.tuning.search import ClassSearch
-from assets.raw.tuned import CHOSEN, configuration_digest, kept_choice
+from assets.raw.tuned import CHOSEN, TUNED, configuration_digest, kept_choice
 from resources.settings import Settings
 from resources.spark import Spark
-from resources.tuning import TUNED
 from tests.cycle import HORIZON, House, give_store, house, sales
 from tests.lakes import built
 

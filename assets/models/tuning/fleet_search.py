@@ -26,11 +26,10 @@ from assets.models.tuning.search import Bench, ClassSearch
 from assets.models.tuning.space import Space
 from assets.models.tuning.trial import FOLDS, SearchPlan
 from assets.raw.recipe import Recipe
-from assets.raw.tuned import keep_choice, kept_choice, question
+from assets.raw.tuned import TUNED, keep_choice, kept_choice, question
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark
-from resources.tuning import TUNED
 
 
 def is_due(lake: Lake, features: FeatureSet, recipe: Recipe, settings: Settings) -> bool:
