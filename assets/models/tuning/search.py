@@ -191,11 +191,7 @@ class ClassSearch:
         error = float(gains.std(ddof=1) * len(gains) ** 0.5) if len(gains) > 1 else float("nan")
         total = float(theirs.sum()) or 1.0
         is_better = bool(gains.sum() > max(STANDARD_ERRORS * error, self.margin * total))
-        said = (
-            "better than the defaults"
-            if is_better
-            else "not better than the defaults by more than chance, or by enough"
-        )
+        said = "better than the defaults" if is_better else "not clearly better than the defaults"
         return {
             "entry": entry if is_better else None,
             "confirmed": entry,
