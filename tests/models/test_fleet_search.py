@@ -15,7 +15,7 @@ from assets.models.store import latest_training
 from assets.models.tuning import fleet_search
 from assets.models.tuning.fleet_search import is_due, search, why_not_searched
 from assets.models.tuning.search import ClassSearch
-from assets.raw.tuned import CHOSEN, TUNED, configuration_digest, kept_choice
+from assets.raw.tuned import CHOSEN, TUNED, configuration_digest, kept_choice, with_entries
 from resources.settings import Settings
 from resources.spark import Spark
 from tests.cycle import HORIZON, House, give_store, house, sales
@@ -55,7 +55,8 @@ def test_the_first_run_searches_and_trains_with_what_it_found(ran: tuple[House, 
     (entry,) = record["chosen"]
     assert entry["params"]["learning_rate"] > 0.06
     assert 0 < record["spent"] <= record["allowed"] == 3 * SHOPS * 3
-    assert training.recipe.model[TUNED] == record["chosen"]
+    assert training.recipe.model == with_entries(fleet_search._untuned(training.recipe), record["chosen"]).model
+    assert training.recipe.model[TUNED][0]["leaves"] == entry["leaves"]
     assert training.record["configuration_digest"] == configuration_digest(home.settings, training.recipe)
     assert training.record["configuration_digest"] != home.settings.digest
 
@@ -79,7 +80,7 @@ def test_the_curve_and_the_choice_are_in_mlflow_and_in_the_ui(ran: tuple[House, 
     seen = [e.metadata for e in result.asset_materializations_for_node("tiny__segment_models") if not e.partition][-1]
     assert "learning_rate" in seen["parameters"].value
     assert "data:image/png" in seen["search: loss against trials"].value
-    assert len(seen["search: by class"].value) == 1
+    assert len(seen["search: by class"].value.records) == 1
 
 
 def test_a_second_run_searches_nothing_and_trains_nothing(ran: tuple[House, Any]) -> None:
@@ -99,6 +100,23 @@ def test_the_same_search_with_other_labels_in_the_holdout_finds_the_same(
     found, first = searched(made(tmp_path, ran[0].spark, table)), kept_choice(ran[0].lake)
     assert found["features_digest"] != first["features_digest"]
     assert json.loads(json.dumps(found["classes"])) == first["classes"]
+
+
+def test_the_job_searches_when_asked_and_the_choice_is_used_from_then_on(
+    ran: tuple[House, Any], tmp_path: Path
+) -> None:
+    from orchestration.definitions import fleet_definitions
+
+    home = made(tmp_path, ran[0].spark, tuning={"budget": "300%", "first_run": False})
+    _, before = built(home)
+    job = fleet_definitions(home.settings).resolve_job_def("tuning")
+    result = job.execute_in_process(instance=home.instance, resources={"spark": home.spark}, raise_on_error=True)
+    (event,) = result.asset_materializations_for_node("tiny__tuning")
+    assert event.metadata["chosen"].value == kept_choice(ran[0].lake)["chosen"]
+    assert "data:image/png" in event.metadata["loss against trials"].value
+    _, after = built(home)
+    assert TUNED not in before.model
+    assert after == with_entries(before, event.metadata["chosen"].value)
 
 
 def test_a_search_that_dies_leaves_nothing_and_is_made_again(

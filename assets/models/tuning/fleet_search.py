@@ -73,7 +73,7 @@ def _searched(
     whole = extent(allowed, FOLDS, features.record["segments"])
     wanted = OVERSAMPLED * SAMPLED * (whole.segments if whole else MOST)
     known = candidates(lake, spark, features, plan, wanted)
-    space = Space.of(settings, recipe, negative=pc.any(known["negative"]).as_py() or False)
+    space = Space.of(settings, recipe, negative=_mostly(known["negative"]))
     counts = {each: sum(map(each.of, known["rows"].to_pylist())) for each in CLASSES}
     searches = allotted(allowed, FOLDS, counts)
     if not searches or not space.defaults:
@@ -93,6 +93,11 @@ def _searched(
         spent += bench.spent
     chosen = [{**each["entry"], "from": each["from"], "below": each["below"]} for each in classes if each["entry"]]
     return {"classes": classes, "chosen": chosen, "spent": spent}
+
+
+def _mostly(negative: Any) -> bool:
+    """Whether most segments have labels below zero: of the others a loss of counts can be fitted."""
+    return len(negative) > 0 and sum(negative.to_pylist()) > len(negative) / 2
 
 
 def _of_class(rows: Any, of: SizeClass) -> Any:

@@ -38,7 +38,7 @@ class Space:
 
     @classmethod
     def of(cls, settings: Settings, recipe: Recipe, *, negative: bool) -> Space:
-        """What the user has not decided; `negative`: whether some labels are below zero."""
+        """What the user has not decided; `negative`: whether most segments have labels below zero."""
         written, given = settings.model.model_fields_set, recipe.model["params"].keys()
         choices = {name: values for name, values in CHOICES.items() if not parameter_names(name) & given}
         if recipe.metric in OF_NUMBERS and "objective" not in written:
