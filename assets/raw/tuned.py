@@ -58,6 +58,11 @@ def with_entries(recipe: Recipe, entries: list[dict[str, Any]]) -> Recipe:
     return recipe.model_copy(update={"model": {**recipe.model, TUNED: [_resolved(each, recipe) for each in entries]}})
 
 
+def untuned(recipe: Recipe) -> Recipe:
+    """The recipe without what a search has chosen."""
+    return recipe.model_copy(update={"model": {name: each for name, each in recipe.model.items() if name != TUNED}})
+
+
 def feature_groups(recipe: Recipe) -> dict[str, frozenset[str]]:
     """Features that can be done without, by group; not one that holds all there are, or none."""
     groups = {

@@ -15,7 +15,7 @@ from assets.models.store import latest_training
 from assets.models.tuning import fleet_search
 from assets.models.tuning.fleet_search import is_due, search, why_not_searched
 from assets.models.tuning.search import ClassSearch
-from assets.raw.tuned import CHOSEN, TUNED, configuration_digest, kept_choice, with_entries
+from assets.raw.tuned import CHOSEN, TUNED, configuration_digest, kept_choice, untuned, with_entries
 from resources.settings import Settings
 from resources.spark import Spark
 from tests.cycle import HORIZON, House, give_store, house, sales
@@ -55,7 +55,7 @@ def test_the_first_run_searches_and_trains_with_what_it_found(ran: tuple[House, 
     (entry,) = record["chosen"]
     assert entry["params"]["learning_rate"] > 0.06
     assert 0 < record["spent"] <= record["allowed"] == 3 * SHOPS * 3
-    assert training.recipe.model == with_entries(fleet_search._untuned(training.recipe), record["chosen"]).model
+    assert training.recipe.model == with_entries(untuned(training.recipe), record["chosen"]).model
     assert training.recipe.model[TUNED][0]["leaves"] == entry["leaves"]
     assert training.record["configuration_digest"] == configuration_digest(home.settings, training.recipe)
     assert training.record["configuration_digest"] != home.settings.digest

@@ -32,7 +32,7 @@ from assets.models.tuning.search import Bench, ClassSearch, Losses
 from assets.models.tuning.space import FEATURES, LOSS, ROOT, Space
 from assets.models.tuning.trial import SearchPlan, SearchTask, described, tried
 from assets.raw.recipe import Recipe
-from assets.raw.tuned import question, with_entries
+from assets.raw.tuned import question, untuned, with_entries
 from resources.settings import Settings
 from tests.cycle import minimal
 from tests.models.small import HOLDOUT, LAST, bucket_file, changed, recipe, segment
@@ -177,6 +177,12 @@ def test_another_question_or_word_of_the_users_makes_a_choice_void() -> None:
     }
     assert len(asked) == 4
     assert question(recipe(), settings()) == question(recipe(lags=[10, 11]), settings())
+
+
+def test_without_its_choice_a_recipe_is_the_one_before() -> None:
+    tuned = with_entries(recipe(), [{**space().entry({}), "rounds": 7}])
+    assert tuned.digest != recipe().digest
+    assert untuned(tuned).digest == recipe().digest  # by which the fleet-wide model is known again
 
 
 # the trials

@@ -26,7 +26,7 @@ from assets.models.tuning.search import Bench, ClassSearch
 from assets.models.tuning.space import Space
 from assets.models.tuning.trial import FOLDS, SearchPlan
 from assets.raw.recipe import Recipe
-from assets.raw.tuned import TUNED, keep_choice, kept_choice, question
+from assets.raw.tuned import keep_choice, kept_choice, question, untuned
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark
@@ -47,7 +47,7 @@ def search(
     The record has `question`, `allowed` and `spent` (fits), `seconds`, `classes`, the entries `chosen`, and `why`
     where nothing was searched; that is not kept. Nothing in it but the seconds depends on when or where it was made.
     """
-    started, recipe = time.perf_counter(), _untuned(recipe)
+    started, recipe = time.perf_counter(), untuned(recipe)
     record: dict[str, Any] = {
         "question": question(recipe, settings),
         "metric": recipe.metric,
@@ -106,10 +106,6 @@ def _of_class(rows: Any, of: SizeClass) -> Any:
 
 def _prefixed(say: Say, prefix: str) -> Say:
     return lambda said: say(f"{prefix}{said}")
-
-
-def _untuned(recipe: Recipe) -> Recipe:
-    return recipe.model_copy(update={"model": {name: v for name, v in recipe.model.items() if name != TUNED}})
 
 
 def _allowed(features: FeatureSet, settings: Settings) -> int:
