@@ -30,9 +30,7 @@ Floats = NDArray[np.float64]
 Losses = dict[str, Floats]  # of a trial, by segment, for each of the rounds to stop at
 BATCH = 4  # trials that are asked for, and tried, at once
 FIRST_AT_RANDOM = 8
-STANDARD_ERRORS = (
-    2.0  # measured: docs/accuracy.md. By so many the best must be better, on segments it was not chosen on
-)
+STANDARD_ERRORS = 2.0  # by so many the best must win, on segments that it was not chosen on: docs/accuracy.md
 
 
 @dataclass
