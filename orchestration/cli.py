@@ -35,6 +35,7 @@ from orchestration.terminal import (
     print_columns,
     settings_of,
 )
+from orchestration.tune_command import tune
 from orchestration.validate_command import refuse_unusable, validate
 from resources.problems import InputError, Problem
 from resources.settings import CONFIG_VARIABLE, REPOSITORY_ROOT, Settings, absolute
@@ -44,7 +45,7 @@ DEMO_TABLE = REPOSITORY_ROOT / "data" / "demo" / "sales.parquet"
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 OF_DATA = (init, contract, schema, lineage, explain, prune)
 OF_PROMOTION = (versions, promote, reject, rollback, unpin, export)
-for each in (*OF_DATA, *OF_PROMOTION, check, validate, diff, deploy, backtest, calibrate):
+for each in (*OF_DATA, *OF_PROMOTION, check, validate, diff, deploy, backtest, tune, calibrate):
     app.command()(with_target(each))
 
 

@@ -22,6 +22,7 @@ from assets.forecasts.asset import forecasts_asset
 from assets.forecasts.checks import forecasts_checks
 from assets.models.asset import models_asset
 from assets.models.checks import models_checks
+from assets.models.tuning.asset import tuning_asset
 from assets.raw.asset import raw_asset
 from assets.raw.checks import raw_checks
 from assets.serving.asset import serving_asset
@@ -36,6 +37,7 @@ from orchestration.jobs import (
     requarantine_job,
     retrain_drifted_job,
     rollback_job,
+    tuning_job,
     watch_serving_job,
     weekly_cycle_job,
 )
@@ -49,13 +51,14 @@ from resources.spark import Spark
 
 ASSETS = (
     raw_asset, features_asset, models_asset, evaluation_asset, champions_asset, explanations_asset, serving_asset,
+    tuning_asset,
 )  # fmt: skip
 CHECKS = (
     raw_checks, features_checks, quarantine_checks, models_checks, evaluation_checks, champions_checks, serving_checks,
 )  # fmt: skip
 OF_TIME = (live_errors_asset, drift_asset, forecasts_asset, backtest_asset)
 CHECKS_OF_TIME = (live_errors_checks, drift_checks, forecasts_checks)
-BY_HAND = (requarantine_job, approve_job, rollback_job, check_job)
+BY_HAND = (requarantine_job, approve_job, rollback_job, check_job, tuning_job)
 BY_HAND_OF_TIME = (backtest_job,)
 
 

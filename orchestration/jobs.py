@@ -16,6 +16,7 @@ from assets.explanations.publish import EXPLANATIONS
 from assets.features.publish import FEATURES, QUARANTINE
 from assets.forecasts.publish import FORECASTS
 from assets.models.asset import SEGMENT_MODELS
+from assets.models.tuning.asset import TUNING
 from assets.raw.snapshot import RAW
 from assets.serving.log import SERVING
 from resources.computing import CPU
@@ -88,6 +89,12 @@ def backtest_job(settings: Settings) -> UnresolvedAssetJobDefinition:
     """Errors at past origins; nothing is kept but the record."""
     description = "What would have been served at past origins, and how wrong it was. In the launchpad: `origins`."
     return _of_assets(settings, BACKTEST, [BACKTEST], description)
+
+
+def tuning_job(settings: Settings) -> UnresolvedAssetJobDefinition:
+    """Parameters searched for the fleet; the next training uses what was found."""
+    description = "Searches parameters on a sample of segments, before the holdout. The next training uses them."
+    return _of_assets(settings, TUNING, [TUNING], description, tags=_training_tags(settings))
 
 
 def watch_serving_job(settings: Settings) -> UnresolvedAssetJobDefinition:

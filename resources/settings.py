@@ -20,6 +20,7 @@ from resources.judging import Checks, Evaluation, Failures, Forecasts, Promotion
 from resources.monitoring import Drift, Notify
 from resources.problems import InputError, Problem
 from resources.section import Names, Positive, Section
+from resources.tuning import Tuning
 
 CONFIG_VARIABLE, TARGET_VARIABLE = "FLEET_CONFIG", "FLEET_TARGET"
 REPOSITORY_ROOT = Path(__file__).resolve().parent.parent
@@ -162,6 +163,7 @@ class Settings(Section):
     contract: Contract = Contract()
     model: Model = Model()
     fleet_model: FleetModel = FleetModel()
+    tuning: Tuning = Tuning()
     failures: Failures = Failures()
     evaluation: Evaluation = Evaluation()
     promotion: Promotion = Promotion()

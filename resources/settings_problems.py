@@ -118,6 +118,7 @@ EXAMPLES = {
     "source.columns": "write the names of the columns in their order",
     "model": "write a mapping with objective, rounds, label_transform, params, seed",
     "model.rounds": "write a whole number of trees such as 200",
+    "tuning": "write {enabled: true, budget: 10%, first_run: true}",
     "evaluation": "write a mapping with holdout, metric, season, minimum_history, each in whole periods",
     "forecasts": "write {closed_after: 28}",
     "drift": "write {rate: 0.05, effect: 0.3, window: 28, cooldown: 7, fleet_share: 0.3, worst: 5, retrain: true}",

@@ -26,6 +26,7 @@ from assets.raw.profile import Profile
 from assets.raw.recipe import Recipe, recipe_of
 from assets.raw.rules import Rule, failed_at_work, rules_of
 from assets.raw.snapshot import RAW, read_snapshot
+from assets.raw.tuned import with_tuned
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark, quoted, spark_errors
@@ -97,10 +98,13 @@ def current_features(lake: Lake) -> FeatureSet:
 
 
 def current_recipe(lake: Lake, spark: Spark, settings: Settings) -> Recipe:
-    """Today's recipe: the settings completed by the last snapshot, with the categories of the features."""
+    """Today's recipe: the settings completed by the last snapshot, with the categories of the features.
+
+    With the parameters that a search has chosen for the fleet, where there was one.
+    """
     recipe = recipe_of(settings, _profile(lake, spark, settings))
     categories = current_features(lake).recipe.categories if lake.table(FEATURES).exists() else {}
-    return recipe.model_copy(update={"categories": categories})
+    return with_tuned(recipe.model_copy(update={"categories": categories}), lake, settings)
 
 
 def open_segments(lake: Lake, features: FeatureSet) -> int:

@@ -33,6 +33,9 @@ from assets.models.run_record import (
 from assets.models.selection import selected, selection_facts
 from assets.models.store import MODELS, Training, listing_of
 from assets.models.train import CODE_VERSION, train_fleet
+from assets.models.tuning.asset import search_metadata
+from assets.models.tuning.fleet_search import is_due, search
+from assets.models.tuning.summary import log_search, parameters_in_use, search_said
 from assets.partitions import segments_partitions
 from assets.presentation import (
     DATA_VERSION_TAG,
@@ -41,8 +44,11 @@ from assets.presentation import (
     plot,
     table,
 )
+from assets.raw.recipe import Recipe
+from assets.raw.tuned import configuration_digest
 from resources.computing import CPU
 from resources.lake import Lake
+from resources.mlflow import Mlflow
 from resources.problems import InputError
 from resources.settings import Settings
 from resources.spark import Spark
@@ -62,6 +68,7 @@ class TrainingConfig(Config):
         description="In place of `segments`: the number of a set of them in the lake, as the drift sensor keeps it.",
     )
     force: bool = Field(False, description="Train also what has a model of the same rows, parameters and code.")
+    search: bool = Field(False, description="Search parameters for the fleet first, as on the first run.")
 
 
 def models_asset(settings: Settings) -> AssetsDefinition:
@@ -84,7 +91,7 @@ def models_asset(settings: Settings) -> AssetsDefinition:
         pool=None if settings.gpu.device == CPU else GPU_POOL,
     )
     def segment_models(
-        context: AssetExecutionContext, config: TrainingConfig, lake: Lake, spark: Spark
+        context: AssetExecutionContext, config: TrainingConfig, lake: Lake, spark: Spark, mlflow: Mlflow
     ) -> Iterator[MaterializeResult]:
         # a yielded result would mark every partition of a selected range, trained or not
         by_partition = context.has_partition_key or context.has_partition_key_range
@@ -97,6 +104,11 @@ def models_asset(settings: Settings) -> AssetsDefinition:
             if page := spark.ui_address():
                 context.log.info(f"segment_models: Spark's page is {page}")
             features, recipe = current_features(lake), current_recipe(lake, spark, settings)
+            found: dict[str, Any] = {}
+            if (config.search and settings.tuning.enabled) or (
+                wanted is None and is_due(lake, features, recipe, settings)
+            ):
+                found, recipe = _searched(context, lake, spark, settings, mlflow)
             training, is_new = train_fleet(
                 lake,
                 spark,
@@ -107,7 +119,7 @@ def models_asset(settings: Settings) -> AssetsDefinition:
                 anew=config.force,
                 failures=settings.failures,
                 gpu=settings.gpu,
-                configuration=settings.digest,
+                configuration=configuration_digest(settings, recipe),
                 selection=None if selection is None else selection_facts(lake, selection),
             )
         listing = listing_of(lake, training)
@@ -121,10 +133,23 @@ def models_asset(settings: Settings) -> AssetsDefinition:
         if not by_partition:
             page = spark.ui_address()
             link = {"Spark's page": MetadataValue.url(page)} if page else {}
-            metadata = {**_metadata(lake, training, listing), **link}
+            used = {"parameters": parameters_in_use(lake, features, recipe, settings)}
+            metadata = {**_metadata(lake, training, listing), **used, **link, **found}
             yield MaterializeResult(metadata=metadata, data_version=DataVersion(training.id))
 
     return segment_models
+
+
+def _searched(
+    context: AssetExecutionContext, lake: Lake, spark: Spark, settings: Settings, mlflow: Mlflow
+) -> tuple[dict[str, Any], Recipe]:
+    """Metadata of a search for the fleet, and the recipe with what it chose."""
+    features, recipe = current_features(lake), current_recipe(lake, spark, settings)
+    record = search(lake, spark, features, recipe, settings, context.log.info)
+    log_search(mlflow, record)
+    context.log.info(f"segment_models: {search_said(record)}")
+    seen = {f"search: {name}": value for name, value in search_metadata(record).items() if name != "search"}
+    return {"search": search_said(record), **seen}, current_recipe(lake, spark, settings)
 
 
 def _is_recorded(context: AssetExecutionContext, training: Training) -> bool:

@@ -18,24 +18,30 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 
+OF_COUNTS = ("poisson", "tweedie")  # objectives that no label below zero can have
+
+
 def parameters(model: dict[str, Any], y: Floats, threads: int = 1) -> dict[str, Any]:
     """LightGBM's parameters for a segment with such labels; the user's own win.
 
     Capacity follows the rows: leaves grow with their root (4 at 150 rows, 9 at 730, 31 from 9,000), rows a leaf from 5
-    to 20. Measured on weekly and daily retail tables: docs/architecture.md.
+    to 20. Measured on weekly and daily retail tables: docs/architecture.md. What a search has found for segments of
+    such a size multiplies both, and changes the rest.
     """
     rows = len(y)
+    tuned = tuned_for(model, rows)
     by_rows = {
         "learning_rate": 0.05,
-        "num_leaves": int(np.clip(round(np.sqrt(rows) / 3), 4, 31)),
-        "min_data_in_leaf": int(np.clip(rows // 30, 5, 20)),
+        "num_leaves": max(2, round(int(np.clip(round(np.sqrt(rows) / 3), 4, 31)) * tuned.get("leaves", 1))),
+        "min_data_in_leaf": max(1, round(int(np.clip(rows // 30, 5, 20)) * tuned.get("rows_a_leaf", 1))),
         "max_bin": 63,
+        **tuned.get("params", {}),
     }
     given = model["params"]
     return {
         "objective": objective_for(y, model),
         "seed": model["seed"],
-        **{name: value for name, value in by_rows.items() if not _names(name) & given.keys()},
+        **{name: value for name, value in by_rows.items() if not parameter_names(name) & given.keys()},
         **given,
         "deterministic": True,
         "force_row_wise": True,
@@ -53,11 +59,19 @@ def objective_for(y: Floats, model: dict[str, Any]) -> str:
     of_zeros = model.get("objective_of_zeros")
     if of_zeros and mostly_zero(y):
         return str(of_zeros)
-    return str(model["objective"])
+    tuned = tuned_for(model, len(y)).get("objective")
+    usable = tuned and (tuned not in OF_COUNTS or (y.min() >= 0 and y.max() > 0))
+    return str(tuned if usable else model["objective"])
+
+
+def tuned_for(model: dict[str, Any], rows: int) -> dict[str, Any]:
+    """What a search has found for a segment of so many rows (see `tuned.py`); nothing where nothing was found."""
+    found = (each for each in model.get("tuned", ()) if each["from"] <= rows)
+    return next((each for each in found if each["below"] is None or rows < each["below"]), {})
 
 
 @cache
-def _names(parameter: str) -> frozenset[str]:
+def parameter_names(parameter: str) -> frozenset[str]:
     """The parameter and its aliases: LightGBM would let ours win over a user's alias."""
     from lightgbm.basic import _ConfigAliases
 
@@ -70,7 +84,8 @@ def fit(x: Floats, y: Floats, model: dict[str, Any], categorical: list[int], thr
     Raises:
         lightgbm.basic.LightGBMError: parameters or labels that LightGBM refuses.
     """
-    return boosted(x, transformed(y, model), parameters(model, y, threads), model["rounds"], categorical)
+    rounds = tuned_for(model, len(y)).get("rounds") or model["rounds"]
+    return boosted(x, transformed(y, model), parameters(model, y, threads), rounds, categorical)
 
 
 def boosted(x: Floats, y: Floats, params: dict[str, Any], rounds: int, categorical: list[int]) -> Booster:
@@ -89,11 +104,11 @@ def boosted(x: Floats, y: Floats, params: dict[str, Any], rounds: int, categoric
     return booster
 
 
-def predict(booster: Booster, x: Floats, model: dict[str, Any]) -> Floats:
-    """Predictions in the label's own units, one a row of `x`."""
+def predict(booster: Booster, x: Floats, model: dict[str, Any], rounds: int | None = None) -> Floats:
+    """Predictions in the label's own units, one a row of `x`; by the first so many `rounds`, all by default."""
     if not len(x):
         return np.empty(0)
-    predicted = np.asarray(booster.predict(x, num_threads=1), dtype=np.float64)
+    predicted = np.asarray(booster.predict(x, num_threads=1, num_iteration=rounds), dtype=np.float64)
     if model["label_transform"] == "log1p":
         return np.sign(predicted) * np.expm1(np.abs(predicted))
     return predicted
@@ -109,7 +124,7 @@ def parameter_problems(model: dict[str, Any]) -> list[Problem]:
     import lightgbm as lgb
     from lightgbm.basic import _ConfigAliases
 
-    _names("num_leaves")
+    parameter_names("num_leaves")
     known = {name: own for own, names in (_ConfigAliases.aliases or {}).items() for name in {own, *names}}
     problems = []
     for name in model["params"]:

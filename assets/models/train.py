@@ -39,6 +39,7 @@ from assets.models.tasks import fleet_task, training_tasks
 from assets.models.wholeness import missing_files, set_aside_corrupt
 from assets.models.worker import Plan, train_bucket
 from assets.raw.recipe import Recipe
+from assets.raw.tuned import untuned
 from resources.computing import Gpu
 from resources.judging import Failures
 from resources.lake import Lake
@@ -88,7 +89,7 @@ def train_fleet(
         return known, False
     refuse_impossible_labels(spark, chain.from_iterable(committed_files(lake, features).values()), recipe)
     tasks, clock = training_tasks(lake, features, segments, spark.threads(), placement), _Clock()
-    fleet = _fleet_model(lake, spark, features, recipe, digest, say) if recipe.fleet_rows else None
+    fleet = _fleet_model(lake, spark, features, recipe, say) if recipe.fleet_rows else None
     clock.tick("fleet-wide model")
     plan = _plan(lake, features, recipe, fleet, failures or Failures(), anew)
     total = features.record["segments"] if segments is None else len(segments)
@@ -176,10 +177,10 @@ def _plan(
     )
 
 
-def _fleet_model(
-    lake: Lake, spark: Spark, features: FeatureSet, recipe: Recipe, digest: str, say: Say | None
-) -> dict[str, Any]:
+def _fleet_model(lake: Lake, spark: Spark, features: FeatureSet, recipe: Recipe, say: Say | None) -> dict[str, Any]:
     """The fleet-wide model for these rows, recipe and code: where it lies, its rows, the seconds its fits took."""
+    # what was chosen for models of single segments is nothing to it
+    digest = version_of(features.digest, untuned(recipe).digest, CODE_VERSION)
     file = fleet_file(digest)
     if known := fleet_facts(lake.root, file):
         return {"file": file, **known}

@@ -69,7 +69,7 @@ def drift_sensor(
         said = tell(context, notifier, cursor, messages, due.why_not or "")
         if due.why_not:
             return said
-        return _again(runs) if runs else _request(settings.name, verdict, due, keep_due(lake, verdict, due, now))
+        return _again(runs) if runs else _request(settings, verdict, due, keep_due(lake, verdict, due, now))
 
     return drift
 
@@ -91,11 +91,13 @@ def why_not_now(instance: DagsterInstance, name: str, runs: list[DagsterRun]) ->
     return f"{busy[0]} is under way" if busy else None
 
 
-def _request(name: str, verdict: DriftVerdict, due: Due, number: int) -> RunRequest:
-    said = f"{WHOLE}{_named(due)}" if due.whole_fleet else _named(due)
+def _request(settings: Settings, verdict: DriftVerdict, due: Due, number: int) -> RunRequest:
+    name, said = settings.name, f"{WHOLE}{_named(due)}" if due.whole_fleet else _named(due)
+    # what changed for so many may have changed which parameters are right
+    asked = {"search": True} if due.whole_fleet and settings.tuning.enabled else {}
     return RunRequest(
         run_key=f"{name}-{verdict.digest}-0",
-        run_config={"ops": {f"{name}__{SEGMENT_MODELS}": {"config": {"selection": number}}}},
+        run_config={"ops": {f"{name}__{SEGMENT_MODELS}": {"config": {"selection": number, **asked}}}},
         tags={
             FLEET_TAG: name,
             EVIDENCE_TAG: verdict.digest,

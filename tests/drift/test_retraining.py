@@ -262,6 +262,7 @@ def test_where_too_many_drift_all_are_retrained_and_somebody_is_told_once(
     commit_verdict(later.home.lake, [*GOOD, CLOSED], "first")
     request = request_of(sensor)
     assert segments_of(sensor, request) is None
+    assert request.run_config["ops"]["tiny__segment_models"]["config"]["search"]  # parameters may be others now
     run_id = ran(sensor, request, DagsterRunStatus.FAILURE)
     ran(sensor, request_of(sensor), DagsterRunStatus.SUCCESS)
     sensor.said()

@@ -60,10 +60,12 @@ def told(home: House) -> dict[str, Result]:
     return {
         "status before": fleet(home, "status", "--json"),
         "score before": fleet(home, *score),
+        "tune before": fleet(home, "tune"),
         "validate": fleet(home, "validate"),
         "nobody": fleet(home, "run", "--segment", "shop 0|nobody"),
         "run": fleet(home, "run"),
         "score": fleet(home, *score),
+        "tune": fleet(home, "tune", "--json"),
         "status": fleet(home, "status", "--json"),
         "segment": fleet(home, "run", "--segment", "shop 1|food %7C drink"),
         "status for people": fleet(home, "status"),
@@ -160,6 +162,14 @@ def test_rows_that_are_brought_come_back_with_the_champions_forecasts(home: Hous
 def test_without_a_champion_nothing_is_scored(told: dict[str, Result]) -> None:
     refused(told["score before"])
     assert "has no champion yet" in " ".join(told["score before"].stderr.split())
+
+
+def test_nothing_is_searched_without_data_or_for_a_handful_of_segments(home: House, told: dict[str, Result]) -> None:
+    refused(told["tune before"])
+    assert "has no data yet" in " ".join(told["tune before"].stderr.split())
+    refused(told["tune"])
+    assert "3 segments and 0 fits, by tuning.budget (10%), are too few" in " ".join(told["tune"].stderr.split())
+    assert not home.lake.read_file("tuning/chosen.json")
 
 
 def test_a_named_segment_is_trained_alone(home: House, told: dict[str, Result]) -> None:

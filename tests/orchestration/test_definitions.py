@@ -47,8 +47,10 @@ NAMES = (
     "explanations",
     "serving",
     "backtest",
+    "tuning",
 )
 OF_TIME = {"forecasts", "live_errors", "drift", "backtest"}
+ON_DEMAND = {"backtest", "tuning"}
 FLOW = {
     "raw": set(),
     "features": {"raw"},
@@ -62,6 +64,7 @@ FLOW = {
     "explanations": {"champions"},
     "serving": {"champions"},
     "backtest": {"features"},
+    "tuning": {"features"},
 }
 CHECKS = {
     "raw": {"schema", "new_columns", "complete", "volume"},
@@ -119,7 +122,7 @@ def test_the_assets_and_their_flow() -> None:
     assert {name: {key.path[-1] for key in node.parent_keys} for name, node in nodes.items()} == FLOW
     for name, node in nodes.items():
         assert node.key == AssetKey(["tiny", name])
-        assert node.group_name == ("tiny_on_demand" if name == "backtest" else "tiny")
+        assert node.group_name == ("tiny_on_demand" if name in ON_DEMAND else "tiny")
         assert node.description
         assert node.owners
         assert node.kinds
@@ -139,13 +142,13 @@ def test_without_time_there_are_no_forecasts() -> None:
     assert {key.path[-1] for key in graph.materializable_asset_keys} == {*NAMES} - OF_TIME
     assert {key.asset_key.path[-1] for key in graph.asset_check_keys} == {*CHECKS} - OF_TIME
     job = resolved.resolve_job_def("weekly_cycle")
-    assert job.asset_layer.executable_asset_keys == graph.materializable_asset_keys
+    assert job.asset_layer.executable_asset_keys == graph.materializable_asset_keys - {AssetKey(["tiny", "tuning"])}
 
 
 def test_the_weekly_cycle_holds_every_asset_and_every_check() -> None:
     resolved = definitions()
     job, graph = resolved.resolve_job_def("weekly_cycle"), resolved.resolve_asset_graph()
-    on_demand = {AssetKey(["tiny", "backtest"])}
+    on_demand = {AssetKey(["tiny", name]) for name in ON_DEMAND}
     assert job.asset_layer.executable_asset_keys == graph.materializable_asset_keys - on_demand
     assert set(job.asset_layer.asset_graph.asset_check_keys) == set(graph.asset_check_keys)
 
