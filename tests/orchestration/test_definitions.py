@@ -85,7 +85,7 @@ CHECKS = {
     },
     "quarantine": {"share_refused"},
     "segment_models": {"segments_accounted_for", "few_failures", "models_load"},
-    "evaluation": {"segments_accounted_for", "comparison_clean", "challenger_against_baseline"},
+    "evaluation": {"segments_accounted_for", "comparison_clean", "challenger_against_baseline", "quantiles_calibrated"},
     "champions": {"gate", "segments_accounted_for", "champion_whole", "alias_as_published"},
     "live_errors": {"actuals_arrived", "as_good_as_promised"},
     "drift": {"drifted_share", "current_data_arrived", "calibrated"},
