@@ -171,6 +171,7 @@ def _train(folder: Path, share: float) -> None:
     from assets.models.asset import SEGMENT_MODELS, models_asset
     from assets.partitions import add_partitions, bucket_of
     from orchestration.event_log import enable_batching
+    from resources.mlflow import Mlflow
     from resources.spark import Spark
 
     enable_batching()
@@ -183,7 +184,8 @@ def _train(folder: Path, share: float) -> None:
         asked = keys if share == 1 else [key for key in keys if bucket_of(key, buckets) < share * buckets]
         config = {"ops": {f"made__{SEGMENT_MODELS}": {"config": {"segments": None if share == 1 else asked}}}}
         # a side that is halted sends no heartbeats
-        resources = {"lake": lake, "spark": Spark(conf={"spark.network.timeout": "7200s"})}
+        mlflow = Mlflow(tracking_uri=settings.tracking_uri, experiment=settings.name)
+        resources = {"lake": lake, "spark": Spark(conf={"spark.network.timeout": "7200s"}), "mlflow": mlflow}
         result = materialize([models_asset(settings)], instance=instance, resources=resources, run_config=config)
         marked = len(instance.get_materialized_partitions(AssetKey(["made", SEGMENT_MODELS])))
     if not result.success or marked != len(asked):

@@ -31,6 +31,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 SIZES = (0, 100, 1_000)  # labelled rows from which a segment is of the next class
 FEWEST_SCORES = 100  # that a pool is made of; of fewer the next larger pool is asked
+FEWEST_SEGMENTS = 20  # that a class of segments needs for a pool of its own: those of one segment go together
 ALL_SCORES, FEWEST_A_BLOCK, MOST_A_BLOCK = 200_000, 12, 200
 # what a worker tells of a segment: scales of its labels up to the holdout (kept with the error sums), the scale of all,
 # how many there are, and deviations in units of the first scale, with the block of the horizon that each lies in
@@ -105,7 +106,9 @@ class Pool:
             of_block = among & (self.blocks == block)
             spare = _conformal(self.scores[of_block], levels)
             for size in range(len(SIZES)):
-                own = _conformal(self.scores[of_block & (self.sizes[self.segments] == size)], levels)
+                mine = of_block & (self.sizes[self.segments] == size)
+                is_many = len(np.unique(self.segments[mine])) >= FEWEST_SEGMENTS
+                own = _conformal(self.scores[mine], levels) if is_many else None
                 found[size, block] = next((each for each in (own, spare) if each is not None), whole)
         return found
 

@@ -109,6 +109,12 @@ def test_few_deviations_of_a_kind_are_pooled_with_others_and_too_few_say_nothing
     assert (said["short 0"].offsets[:, 2] > said["long 0"].offsets[:, 2]).all(), (
         "ten times as far off, in the pool of all"
     )
+    many = [line(f"short {n}", draw.normal(size=200) * 10, [0, 1, 2, 3] * 50, known=50) for n in range(15)]
+    more = [dict(own, segment=f"other {n}") for n, own in enumerate(many)]
+    for given, is_own_class in ((many, False), ([*many, *more], True)):
+        said = quantiles(calibrated(table([*given, *long]), LEVELS, recipe(horizon=20))[0])
+        is_other = not np.array_equal(said["short 0"].offsets, said["long 0"].offsets)
+        assert is_other == is_own_class, "fifteen segments are no class of their own, however many deviations"
     found, measured = calibrated(table(short), LEVELS, recipe(horizon=20))
     assert measured is None
     assert found[OFFSETS].null_count == len(short)
