@@ -40,6 +40,7 @@ def shown_segments(lake: Lake, features: FeatureSet) -> list[dict[str, object]]:
 def forecast_plot(lake: Lake, features: FeatureSet, levels: Sequence[float]) -> Figure:
     """Of three segments history (grey), forecast (in the colour of who serves), and its outermost quantiles."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.figure import Figure
 
     chosen, recipe = shown_segments(lake, features), features.recipe
@@ -55,6 +56,9 @@ def forecast_plot(lake: Lake, features: FeatureSet, levels: Sequence[float]) -> 
             if len(levels) > 1:
                 low, high = (part[output_name(quantile_name(level), recipe)] for level in (levels[0], levels[-1]))
                 axes.fill_between(part[recipe.time], low, high, color=colour, alpha=0.18, lw=0)
+        locator = AutoDateLocator()
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
         axes.set_title(str(segment[KEY])[:80], loc="left", fontsize=10, parse_math=False)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
