@@ -26,6 +26,7 @@ from dagster._core.storage.local_compute_log_manager import LocalComputeLogManag
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
+from dagster._utils.concurrency import ConcurrencyClaimStatus
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection
 
@@ -66,6 +67,19 @@ def rooted(path: str) -> str:
     return str(REPOSITORY_ROOT / Path(path).expanduser())
 
 
+@contextmanager
+def _turn_in(folder: str) -> Iterator[None]:
+    """One process at a time, of those that open a storage in a folder: SQLite locks no row that is only read.
+
+    Two that make the tables of a new folder at once would both say CREATE TABLE; two that see the same slot of a pool
+    free would both take it.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(Path(folder) / "turn.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 class BatchedSqliteEventLogStorage(ShortRunLog, SqliteEventLogStorage):
     """Dagster's SQLite event log, writing a batch in one transaction a database.
 
@@ -92,6 +106,18 @@ class BatchedSqliteEventLogStorage(ShortRunLog, SqliteEventLogStorage):
         """
         held: Connection | None = getattr(self._held, "index", None)
         return super().index_connection() if held is None else nullcontext(held)
+
+    def initialize_concurrency_limit_to_default(self, concurrency_key: str) -> bool:
+        """Gives a pool its slots, if it has none yet."""
+        with _turn_in(self._base_dir):
+            return super().initialize_concurrency_limit_to_default(concurrency_key)
+
+    def claim_concurrency_slot(
+        self, concurrency_key: str, run_id: str, step_key: str, priority: int | None = None
+    ) -> ConcurrencyClaimStatus:
+        """Takes a slot of a pool for a step, or says that none is free."""
+        with _turn_in(self._base_dir):
+            return super().claim_concurrency_slot(concurrency_key, run_id, step_key, priority)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store events, of any kinds and runs, in the order given."""
@@ -161,15 +187,6 @@ class BatchedSqliteEventLogStorage(ShortRunLog, SqliteEventLogStorage):
             if values:
                 upsert = sqlite.insert(AssetKeyTable).values(asset_key=key, **values)
                 index.execute(upsert.on_conflict_do_update(index_elements=["asset_key"], set_=values))
-
-
-@contextmanager
-def _turn_in(folder: str) -> Iterator[None]:
-    """One process at a time: two that make the tables of a new folder at once would both say CREATE TABLE."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with open(Path(folder) / "tables.lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 class BatchedSqliteStorage(DagsterSqliteStorage):

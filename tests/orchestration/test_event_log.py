@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -397,6 +398,20 @@ def test_many_that_open_a_new_folder_at_once_all_get_their_tables(tmp_path: Path
         with ThreadPoolExecutor(max_workers=8) as pool:
             opened = list(pool.map(lambda _, folder=folder: BatchedSqliteStorage(folder), range(8)))
         assert [storage.run_storage.get_runs() for storage in opened] == [[]] * 8
+
+
+def test_of_many_that_want_the_only_slot_of_a_pool_at_once_one_gets_it(tmp_path: Path) -> None:
+    storages = [BatchedSqliteEventLogStorage(str(tmp_path)) for _ in range(8)]
+    for attempt in range(3):
+        pool, start = f"pool {attempt}", Barrier(len(storages))
+        storages[0].set_concurrency_slots(pool, 1)
+
+        def claimed(number: int, pool: str = pool, start: Barrier = start) -> bool:
+            start.wait()
+            return storages[number].claim_concurrency_slot(pool, f"run {number}", "champions").is_claimed
+
+        with ThreadPoolExecutor(max_workers=8) as threads:
+            assert sum(threads.map(claimed, range(8))) == 1
 
 
 def test_batching_is_on_unless_it_was_set_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
