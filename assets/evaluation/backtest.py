@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from assets.evaluation.conformal import steps_ahead
 from assets.features.publish import FeatureSet
 from assets.models.blend import CANDIDATES, unpacked_losses, weight_grid
 from assets.models.bucket import SegmentRows, categorical_positions, read_bucket
@@ -195,7 +196,7 @@ def _complete(fold: Fold) -> Fold:
 
 
 def _by_block(fold: Fold, recipe: Recipe, cut: CutOffs) -> dict[str, Any]:
-    steps = (fold.periods - cut.holdout - 1) % recipe.horizon + 1
+    steps = steps_ahead(fold.periods, cut.holdout, recipe)
     losses, scales, asked = [], [], Asked.of(recipe.model)
     for first, last in blocks_of_horizon(recipe.horizon):
         part = fold.part((steps >= first) & (steps <= last))

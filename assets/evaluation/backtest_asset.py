@@ -23,11 +23,9 @@ from assets.evaluation.backtest_summary import (
     origin_table,
     origins_plot,
 )
-from assets.features.publish import FEATURES, FeatureSet, current_features, current_recipe
+from assets.features.publish import FEATURES, current_features, recipe_of_committed
 from assets.presentation import mistakes_explained, plot, table
-from assets.raw.recipe import Recipe
 from resources.lake import Lake
-from resources.problems import InputError, Problem
 from resources.settings import Settings
 from resources.spark import Spark
 
@@ -60,7 +58,7 @@ def backtest_asset(settings: Settings) -> AssetsDefinition:
     ) -> MaterializeResult[Any]:
         with mistakes_explained():
             features = current_features(lake)
-            recipe = _recipe(lake, spark, settings, features)
+            recipe = recipe_of_committed(lake, spark, settings, features)
             found = backtested(lake, spark, features, recipe, config.origins, settings.failures, context.log.info)
             origins = list(found)
         last = features.profile.times.last
@@ -72,14 +70,6 @@ def backtest_asset(settings: Settings) -> AssetsDefinition:
         return MaterializeResult(metadata=_metadata(lake, record))
 
     return backtest
-
-
-def _recipe(lake: Lake, spark: Spark, settings: Settings, features: FeatureSet) -> Recipe:
-    recipe = current_recipe(lake, spark, settings)
-    if not recipe.shapes_like(features.recipe):
-        what = "asks for other features than are committed"
-        raise InputError([Problem("fleet.yaml", what, "materialize features first: fleet run")])
-    return recipe
 
 
 def _keep(lake: Lake, record: dict[str, Any]) -> None:

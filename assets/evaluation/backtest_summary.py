@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from assets.evaluation.backtest import Origin
 from assets.evaluation.report import SERVES
-from assets.models.blend import CANDIDATES, weight_grid
+from assets.models.blend import CANDIDATES, alone
 from assets.models.error_sums import LOSSES, SCALES, metric_of
 from assets.models.line import FLEET_MODEL, MEDIAN
 from assets.models.quantiles import blocks_of_horizon
@@ -71,8 +71,8 @@ def backtest_record(origins: Sequence[Origin], starts: Sequence[str], recipe: Re
 def _errors(
     origin: Origin, names: Sequence[str], recipe: Recipe, blocks: Sequence[int] | None = None
 ) -> dict[str, float | None]:
-    alone = {name: np.full(len(origin.points), _vertex(name)) for name in names}
-    return {name: _error(points, origin, recipe, blocks) for name, points in {SERVED: origin.points, **alone}.items()}
+    points_of = {SERVED: origin.points, **{name: np.full(len(origin.points), alone(name)) for name in names}}
+    return {name: _error(points, origin, recipe, blocks) for name, points in points_of.items()}
 
 
 def _error(
@@ -85,13 +85,9 @@ def _error(
 
 
 def _wins(origin: Origin, names: Sequence[str]) -> Floats:
-    losses = origin.losses.sum(axis=0)[:, [_vertex(name) for name in names]]
+    losses = origin.losses.sum(axis=0)[:, [alone(name) for name in names]]
     best = np.bincount(losses.argmin(axis=1), minlength=len(names))
     return best / max(1, best.sum())
-
-
-def _vertex(name: str) -> int:
-    return int(np.flatnonzero(weight_grid()[:, CANDIDATES.index(name)] == 1)[0])
 
 
 def _over(by_origin: Sequence[dict[str, Any]], names: Sequence[str], how: Any) -> dict[str, float]:

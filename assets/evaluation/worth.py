@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.models.blend import CANDIDATES, unpacked_losses, weight_grid
+from assets.models.blend import CANDIDATES, alone, unpacked_losses
 from assets.models.choice import chosen_points
 from assets.models.error_sums import LOSSES, SCALES, metric_of
 from assets.models.line import BASELINE, FOLD_BLENDS, SEGMENT_MODEL
@@ -38,9 +38,9 @@ def worth_of_candidates(lake: Lake, training: Training, sums: pa.Table) -> dict[
     held = held.sort_by("segment")
     losses, recipe = unpacked_losses(held[HELD_BLENDS]), training.recipe
     places = pc.index_in(held["segment"], lines["segment"].combine_chunks()).to_numpy()
-    grid, judged = weight_grid(), np.isfinite(losses[:, 0])
-    alone = {name: losses[:, grid[:, place] == 1][:, 0] for place, name in enumerate(CANDIDATES)}
-    there = {name: own for name, own in alone.items() if np.isfinite(own[judged]).any()}
+    judged = np.isfinite(losses[:, alone(BASELINE)])
+    by_candidate = {name: losses[:, alone(name)] for name in CANDIDATES}
+    there = {name: own for name, own in by_candidate.items() if np.isfinite(own[judged]).any()}
     wins = np.argmin(np.column_stack([np.where(np.isfinite(own), own, np.inf) for own in there.values()]), axis=1)
     counts = np.bincount(wins[judged], minlength=len(there))
     without = {}

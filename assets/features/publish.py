@@ -28,6 +28,7 @@ from assets.raw.rules import Rule, failed_at_work, rules_of
 from assets.raw.snapshot import RAW, read_snapshot
 from assets.raw.tuned import with_tuned
 from resources.lake import Lake
+from resources.problems import InputError, Problem
 from resources.settings import Settings
 from resources.spark import Spark, quoted, spark_errors
 from resources.table import Table
@@ -105,6 +106,19 @@ def current_recipe(lake: Lake, spark: Spark, settings: Settings) -> Recipe:
     recipe = recipe_of(settings, _profile(lake, spark, settings))
     categories = current_features(lake).recipe.categories if lake.table(FEATURES).exists() else {}
     return with_tuned(recipe.model_copy(update={"categories": categories}), lake, settings)
+
+
+def recipe_of_committed(lake: Lake, spark: Spark, settings: Settings, features: FeatureSet) -> Recipe:
+    """Today's recipe, for work on features as they are committed.
+
+    Raises:
+        InputError: it asks for other features.
+    """
+    recipe = current_recipe(lake, spark, settings)
+    if not recipe.shapes_like(features.recipe):
+        what = "asks for other features than are committed"
+        raise InputError([Problem("fleet.yaml", what, "materialize features first: fleet run")])
+    return recipe
 
 
 def open_segments(lake: Lake, features: FeatureSet) -> int:

@@ -30,6 +30,12 @@ def weight_grid() -> Floats:
     return np.array(points, dtype=np.float64) / STEPS
 
 
+@cache
+def alone(candidate: str) -> int:
+    """The point of the grid at which a candidate has all the weight."""
+    return int(np.flatnonzero(weight_grid()[:, CANDIDATES.index(candidate)] == 1)[0])
+
+
 def blend_losses(labels: Floats, forecasts: Mapping[str, Floats], loss: str, asked: Asked) -> bytes:
     """The loss (see `error_sums.SUMS`) of each point of the grid over some rows, as float64; NaN where it cannot be.
 

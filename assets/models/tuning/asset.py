@@ -4,7 +4,7 @@ from typing import Any
 
 from dagster import AssetExecutionContext, AssetKey, AssetsDefinition, MaterializeResult, MetadataValue, asset
 
-from assets.features.publish import FEATURES, current_features, current_recipe
+from assets.features.publish import FEATURES, current_features, recipe_of_committed
 from assets.models.tuning.fleet_search import search
 from assets.models.tuning.summary import class_table, curve_plot, log_search, search_said, trial_table
 from assets.presentation import mistakes_explained, plot, table
@@ -37,10 +37,8 @@ def tuning_asset(settings: Settings) -> AssetsDefinition:
             if not settings.tuning.enabled:
                 what = "is false: what a search found would not be used"
                 raise InputError([Problem("fleet.yaml tuning.enabled", what, "remove it, or write true")])
-            features, recipe = current_features(lake), current_recipe(lake, spark, settings)
-            if not recipe.shapes_like(features.recipe):
-                what = "asks for other features than are committed"
-                raise InputError([Problem("fleet.yaml", what, "materialize features first: fleet run")])
+            features = current_features(lake)
+            recipe = recipe_of_committed(lake, spark, settings, features)
             record = search(lake, spark, features, recipe, settings, context.log.info)
         log_search(mlflow, record)
         context.log.info(f"tuning: {search_said(record)}")
