@@ -13,9 +13,11 @@ import pytest
 from assets.evaluation import conformal, judge
 from assets.evaluation.checks import evaluation_checks
 from assets.evaluation.judge import EVALUATION, Evaluation, challenger_listing, evaluate, latest_evaluation
+from assets.features.publish import recipe_of_committed
 from assets.models.baseline import seasonal_median
 from assets.models.store import LISTING, WEIGHTS, listing_of
 from assets.models.train import train_fleet
+from resources.problems import InputError
 from tests.lakes import CLOSED, GOOD, HORIZON, SKIPPED, Trained, feature_frame, loaded, matrix, mixed_keys, slow_naive
 
 
@@ -104,6 +106,15 @@ def test_deviations_from_what_is_served_become_quantiles_and_a_check_of_them(
     off = max(abs(share - level) for share, level in zip(asked["measured"], asked["levels"], strict=True))
     assert (check(own.home.lake).passed, lenient(own.home.lake).passed) == (off <= 0.05, True)
     assert off > 0.05, "a handful of rows is no measure, and the check says so"
+
+
+def test_features_that_were_not_committed_are_asked_for_in_vain(own: Trained) -> None:
+    home = own.home
+    assert recipe_of_committed(home.lake, home.spark, home.settings, own.features).features == own.recipe.features
+    keys = mixed_keys()
+    home.configure(**{**keys, "features": {**keys["features"], "lags": [HORIZON, HORIZON + 1]}})
+    with pytest.raises(InputError, match="asks for other features than are committed -> materialize features first"):
+        recipe_of_committed(home.lake, home.spark, home.settings, own.features)
 
 
 def test_skipped_segments_are_judged_by_the_baseline_on_the_same_rows(own: Trained) -> None:
