@@ -106,12 +106,17 @@ class Rolling(Section):
 
 
 class Features(Section):
-    """What a model may look at. Absent keys are derived from the table's frequency."""
+    """What a model may look at. Absent keys are derived from the table's frequency.
+
+    `at_origin`: the newest values and windows are those known when a row is forecast, one to a horizon of steps before
+    it; without, all of them end a whole horizon before each row. Absent: yes, unless `lags` is empty.
+    """
 
     known_ahead: Names = []
     past_only: Names = []
     lags: list[Positive] | None = None
     rolling: Rolling | None = None
+    at_origin: bool | None = None
     calendar: list[CalendarFeature] | None = None
 
 

@@ -43,7 +43,7 @@ class CommittedRows:
         if not files:
             return FeatureRows({}, np.empty(0, np.int64), np.empty(0), np.empty((0, 0)))
         if recipe is None:
-            return _feature_rows(read_bucket(files, without_inputs(self._recipe), after=after))
+            return _feature_rows(read_bucket(files, self._recipe.without_inputs(), after=after))
         if recipe.shapes_like(self._recipe):
             return _feature_rows(read_bucket(files, recipe, after=after))
         return _feature_rows(self._by_another_recipe(files, recipe, after))
@@ -56,6 +56,7 @@ class CommittedRows:
         """
         committed = self._recipe
         of_past = [name for name, column, _ in recipe.lagged if column != recipe.label]
+        of_past += [name for name, column in recipe.newest if column != recipe.label]
         lost = [name for name in of_past if name not in committed.features]
         lost += [
             name
@@ -67,16 +68,11 @@ class CommittedRows:
             raise NotServableError(f"the champion was trained by another recipe: {what}; promote a fleet trained anew")
         if recipe.time is None:
             return read_bucket(files, recipe, after=after)
-        raw = read_bucket(files, without_inputs(committed), [*recipe.known_ahead, *of_past]).table
+        raw = read_bucket(files, committed.without_inputs(), [*recipe.known_ahead, *of_past]).table
         alone = recipe.model_copy(update={"past_only": []})
         grid = known_grid(recipe.model_dump_json(), self._profile.to_json())
         built = point_in_time(raw, alone, grid, self._profile.last_period)
         return as_bucket(built.filter(pc.greater(built[PERIOD], after)) if after is not None else built, recipe)
-
-
-def without_inputs(recipe: Recipe) -> Recipe:
-    """A recipe that looks at nothing but the label."""
-    return recipe.model_copy(update={"known_ahead": [], "lags": [], "windows": [], "calendar_features": []})
 
 
 def inputs_of(recipe: Recipe, last: int) -> Inputs:

@@ -31,7 +31,7 @@ class Leaks(NamedTuple):
 def find_leaks(lake: Lake, spark: Spark, settings: Settings, features: FeatureSet) -> Leaks:
     """Features of 20 segments as they are, against those built with every later label and past value made noise.
 
-    Every feature of a row up to the cut-off plus the horizon must be the same; the cut-off is the holdout's.
+    Every feature of a row up to a horizon after the cut-off must be the same; the cut-off is the holdout's.
     """
     from pyspark.sql import functions as F
 
@@ -42,7 +42,8 @@ def find_leaks(lake: Lake, spark: Spark, settings: Settings, features: FeatureSe
     cut_off = profile.last_period - recipe.holdout
     try:
         real, altered = (build_features(frame, recipe, profile) for frame in (rows, with_noise(rows, recipe, cut_off)))
-        return _compared(real, altered, recipe, cut_off + recipe.horizon, len(keys))
+        through = min(cut_off + recipe.horizon, profile.last_period)  # later rows have a later origin
+        return _compared(real, altered, recipe, through, len(keys))
     finally:
         rows.unpersist()
 

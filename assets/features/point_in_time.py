@@ -1,4 +1,4 @@
-"""Point-in-time features of some whole segments as Arrow arrays: what was known a horizon before each period."""
+"""Point-in-time features of some whole segments as Arrow arrays: what was known at the origin of each period."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from assets.features.contract import BUCKET
 from assets.features.grid import Grid
 from assets.features.windows import trailing
 from assets.raw.parse import KEY, PERIOD, TIME
-from assets.raw.recipe import Recipe
+from assets.raw.recipe import STEP, Recipe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,7 +62,8 @@ def with_future(rows: pa.Table, recipe: Recipe, last: int) -> pa.Table:
 def point_in_time(rows: pa.Table, recipe: Recipe, grid: Grid, last: int) -> pa.Table:
     """Ordered rows, one a segment and period, with `__time`, `__assumed` and the columns of `recipe.features`.
 
-    Lags and windows count calendar periods, not rows, and every one of them ends at least a horizon before its row.
+    Lags and windows count calendar periods, not rows, and none of them knows more than a row's origin: a horizon before
+    it or, with `recipe.at_origin`, as many periods as `recipe.steps_ahead` says.
     What a row after period `last` lacks of `known_ahead` is carried on from the rows before it, and then it is
     `__assumed`.
     """
@@ -72,7 +73,10 @@ def point_in_time(rows: pa.Table, recipe: Recipe, grid: Grid, last: int) -> pa.T
     columns = dict(zip(rows.column_names, rows.columns, strict=True))
     carried, missing = _carried_on(columns, recipe.known_ahead, begins, future)
     cells = _cells(begins, period, _reach(recipe))
-    lagged = {lag: _rows_before(cells, begins, lag) for lag in {lag for _, _, lag in recipe.lagged}}
+    steps = recipe.steps_ahead(period, last) if recipe.at_origin else np.full(len(period), recipe.horizon)
+    lagged = {
+        lag: _rows_before(cells, begins, np.full(len(cells), lag)) for lag in {lag for _, _, lag in recipe.lagged}
+    }
     place = period - grid.start
     inside = (place >= 0) & (place < len(grid.micros))
     safe = np.where(inside, place, 0)
@@ -82,7 +86,8 @@ def point_in_time(rows: pa.Table, recipe: Recipe, grid: Grid, last: int) -> pa.T
         TIME: pa.array(grid.micros[safe], pa.timestamp("us"), mask=~inside),
         ASSUMED: pa.array(future & missing),
         **{name: _taken(columns[column], lagged[lag]) for name, column, lag in recipe.lagged},
-        **_rolled(columns[recipe.label].to_numpy(), recipe, cells, begins),
+        **_rolled(columns[recipe.label].to_numpy(), recipe, cells, begins, steps),
+        **_at_origin(columns, recipe, cells, begins, steps),
         **{f"calendar@{name}": pa.array(of[safe], mask=~inside) for name, of in grid.features.items()},
     })  # fmt: skip
 
@@ -124,7 +129,9 @@ def _carried_on(
 def _reach(recipe: Recipe) -> int:
     """How many periods before a row its features look at most."""
     longest = max((window for _, _, window in recipe.rolled), default=0)
-    return max([0, *(lag for _, _, lag in recipe.lagged), recipe.horizon + longest - 1])
+    seasons = [-(-recipe.horizon // season) * season for _, season in recipe.seasonal]
+    newest = [2 * recipe.horizon] if recipe.at_origin else []
+    return max([0, *(lag for _, _, lag in recipe.lagged), recipe.horizon + longest - 1, *seasons, *newest])
 
 
 def _cells(begins: NDArray[np.bool_], period: Places, reach: int) -> Places:
@@ -145,19 +152,49 @@ def _pieces(cells: Places, begins: NDArray[np.bool_]) -> Iterator[tuple[slice, i
         yield slice(start, end), int(cells[start - 1]) if start else 0
 
 
-def _rows_before(cells: Places, begins: NDArray[np.bool_], lag: int) -> Places:
-    """For each row the one that lies a lag before it in its segment, or nowhere."""
+def _rows_before(cells: Places, begins: NDArray[np.bool_], lags: Places) -> Places:
+    """For each row the one that lies a lag of its own before it in its segment, or nowhere."""
     found = np.full(len(cells), NOWHERE)
     for rows, base in _pieces(cells, begins):
         own = cells[rows] - base
         at = np.full(own[-1] + 1, NOWHERE)
         at[own] = np.arange(rows.start, rows.stop)
-        found[rows] = at[own - lag]
+        found[rows] = at[own - lags[rows]]
+    return found
+
+
+def _newest_rows(
+    cells: Places, begins: NDArray[np.bool_], steps: Places, known: NDArray[np.bool_], within: int
+) -> Places:
+    """For each row the newest `known` one of its segment at its origin or less than `within` before; or nowhere."""
+    found = np.full(len(cells), NOWHERE)
+    for rows, base in _pieces(cells, begins):
+        own = cells[rows] - base
+        at = np.full(own[-1] + 1, NOWHERE)
+        at[own[known[rows]]] = np.flatnonzero(known[rows])
+        newest = np.maximum.accumulate(at)[own - steps[rows]]
+        near = (newest != NOWHERE) & (own - steps[rows] - own[newest] < within)
+        found[rows] = np.where(near, newest + rows.start, NOWHERE)
+    return found
+
+
+def _at_origin(
+    columns: dict[str, Any], recipe: Recipe, cells: Places, begins: NDArray[np.bool_], steps: Places
+) -> dict[str, Any]:
+    """The newest values known at each row's origin, those of the newest seasons, and the steps from there."""
+    if not recipe.at_origin:
+        return {}
+    found: dict[str, Any] = {STEP: pa.array(steps.astype(np.float64))}
+    for name, column in recipe.newest:
+        known = columns[column].is_valid().to_numpy()
+        found[name] = _taken(columns[column], _newest_rows(cells, begins, steps, known, recipe.horizon))
+    for name, season in recipe.seasonal:
+        found[name] = _taken(columns[recipe.label], _rows_before(cells, begins, -(-steps // season) * season))
     return found
 
 
 def _rolled(
-    label: NDArray[np.float64], recipe: Recipe, cells: Places, begins: NDArray[np.bool_]
+    label: NDArray[np.float64], recipe: Recipe, cells: Places, begins: NDArray[np.bool_], steps: Places
 ) -> dict[str, pa.Array]:
     if not recipe.rolled:
         return {}
@@ -168,5 +205,5 @@ def _rolled(
         at[own] = label[rows]
         statistics = trailing(at, recipe.windows, recipe.statistics)
         for name, statistic, window in recipe.rolled:
-            found[name][rows] = statistics[statistic, window][own - recipe.horizon]
+            found[name][rows] = statistics[statistic, window][own - steps[rows]]
     return {name: pa.array(values, mask=np.isnan(values)) for name, values in found.items()}

@@ -99,9 +99,8 @@ def as_bucket(table: pa.Table, recipe: Recipe) -> Bucket:
 
 def label_history(files: Sequence[str], recipe: Recipe) -> Iterator[SegmentRows]:
     """Periods and labels of a bucket's segments, without features."""
-    nothing: dict[str, list[str]] = {"known_ahead": [], "lags": [], "windows": [], "calendar_features": []}
     if files:
-        yield from read_bucket(files, recipe.model_copy(update=nothing)).segments()
+        yield from read_bucket(files, recipe.without_inputs()).segments()
 
 
 def categorical_positions(recipe: Recipe) -> list[int]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 from pydantic import BaseModel
 
 from assets.raw.calendar import Calendar, base, default_holdout, default_horizon, seasons
@@ -17,15 +18,19 @@ from resources.judging import metrics_of
 from resources.problems import Problem
 from resources.settings import Settings
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 CALENDAR_FEATURES = {
     "s": ["minute", "hour", "day_of_week"],
     "min": ["minute", "hour", "day_of_week", "month"],
-    "h": ["hour", "day_of_week", "month", "trend"],
+    "h": ["hour", "day_of_week", "month"],
     "D": ["day_of_week", "day_of_month", "week_of_year", "month", "trend"],
     "B": ["day_of_week", "day_of_month", "week_of_year", "month", "trend"],
     "W": ["week_of_year", "month", "trend"],
 }
 Item = TypeVar("Item")
+STEP = "horizon@step"
 SHORTEST_HISTORY = 20
 SHORTEST_USABLE = 4
 LONGEST_DEFAULT_HISTORY = 60
@@ -36,6 +41,9 @@ class Recipe(BaseModel):
 
     Without time a row's period is its place in a split by hash (see `split.py`): the holdout is the last class of it,
     one horizon long, and the season is all of it, so that the baseline is the mean of the labels known.
+
+    `at_origin`: features say what was known at each row's own origin (see `steps_ahead`), of which `cycles` are the
+    seasons shorter than the horizon; without, they end a horizon before each row.
     """
 
     segment: list[str]
@@ -60,6 +68,8 @@ class Recipe(BaseModel):
     fleet_rows: int
     categories: dict[str, list[str]] = {}
     split_by: list[str] = []
+    at_origin: bool = False
+    cycles: list[int] = []
 
     @property
     def blend(self) -> bool:
@@ -87,12 +97,25 @@ class Recipe(BaseModel):
         return [(f"{self.label}@{s}_{window}", s, window) for window in self.windows for s in self.statistics]
 
     @property
+    def newest(self) -> list[tuple[str, str]]:
+        """(feature, column): the newest value known at a row's origin."""
+        return [(f"{column}@newest", column) for column in [self.label, *self.past_only] if self.at_origin]
+
+    @property
+    def seasonal(self) -> list[tuple[str, int]]:
+        """(feature, season): the label in the same place of the newest season known at a row's origin."""
+        return [(f"{self.label}@newest_of_{season}", season) for season in self.cycles]
+
+    @property
     def features(self) -> list[str]:
         """Names of the model's inputs, in the order of the matrix's columns."""
         return [
             *self.known_ahead,
             *(name for name, _, _ in self.lagged),
             *(name for name, _, _ in self.rolled),
+            *(name for name, _ in self.newest),
+            *(name for name, _ in self.seasonal),
+            *([STEP] if self.at_origin else []),
             *(f"calendar@{name}" for name in self.calendar_features),
         ]
 
@@ -100,8 +123,20 @@ class Recipe(BaseModel):
     def text_features(self) -> list[str]:
         """Those features whose values are categories."""
         text = {column for column, kind in self.kinds.items() if kind == "text"}
-        lagged = [name for name, column, _ in self.lagged if column in text]
-        return [name for name in self.features if name in text or name in lagged]
+        earlier = {name for name, column, _ in self.lagged if column in text}
+        earlier |= {name for name, column in self.newest if column in text}
+        return [name for name in self.features if name in text or name in earlier]
+
+    def steps_ahead(self, periods: NDArray[np.int64], last: int) -> NDArray[np.int64]:
+        """How many periods after its origin each row lies, from 1 to the horizon; labels are known up to period `last`.
+
+        The future's origin is `last`. The past is cut into stretches of a holdout, each into horizons, and every row
+        has the period before its horizon for an origin: so models learn from each step ahead what they will have there,
+        and what is held out is judged from origins that lie in it or at its beginning, never after the row.
+        """
+        stretch = max(self.holdout, self.horizon)
+        past = (periods - (last - self.holdout) - 1) % stretch % self.horizon + 1
+        return np.where(periods > last, periods - last, past)
 
     @property
     def problem_digest(self) -> str:
@@ -121,6 +156,17 @@ class Recipe(BaseModel):
         Equal ones are the same recipe, on newer data.
         """
         return _digest(self.model_dump(exclude={"categories", "holdout", "closed_after"}))
+
+    def without_inputs(self) -> Recipe:
+        """The recipe of models that look at nothing but the label."""
+        none: dict[str, list[str]] = {
+            "known_ahead": [],
+            "lags": [],
+            "windows": [],
+            "calendar_features": [],
+            "cycles": [],
+        }
+        return self.model_copy(update={**none, "at_origin": False})
 
     def shapes_like(self, other: Recipe) -> bool:
         """Whether feature rows give the same matrix under both recipes."""
@@ -168,6 +214,8 @@ def _by_calendar(settings: Settings, timeline: Timeline) -> dict[str, Any]:
     horizon = settings.horizon or _horizon(settings, timeline)
     rolling, lags, calendar = settings.features.rolling, settings.features.lags, settings.features.calendar
     natural = seasons(timeline.frequency)[-1 if base(timeline.frequency) == "W" else 0]
+    asked = settings.features.at_origin
+    at_origin = horizon > 1 and (lags != [] if asked is None else asked)
     return {
         "frequency": timeline.frequency,
         "phase": timeline.phase,
@@ -181,6 +229,8 @@ def _by_calendar(settings: Settings, timeline: Timeline) -> dict[str, Any]:
         "holdout": settings.evaluation.holdout or _holdout(horizon, timeline),
         "minimum_history": settings.evaluation.minimum_history or _minimum_history(horizon, timeline),
         "closed_after": settings.forecasts.closed_after or horizon,
+        "at_origin": at_origin,
+        "cycles": [season for season in seasons(timeline.frequency) if at_origin and 1 < season < horizon],
     }
 
 

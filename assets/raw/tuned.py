@@ -66,7 +66,11 @@ def untuned(recipe: Recipe) -> Recipe:
 def feature_groups(recipe: Recipe) -> dict[str, frozenset[str]]:
     """Features that can be done without, by group; not one that holds all there are, or none."""
     groups = {
-        LAGS: frozenset(name for name, _, _ in recipe.lagged),
+        LAGS: frozenset(
+            [name for name, *_ in recipe.lagged]
+            + [name for name, _ in recipe.newest]
+            + [name for name, _ in recipe.seasonal]
+        ),
         WINDOWS: frozenset(name for name, _, _ in recipe.rolled),
         CALENDAR: frozenset(name for name in recipe.features if name.startswith("calendar@")),
     }

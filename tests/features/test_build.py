@@ -15,7 +15,7 @@ from assets.features.build import build_features
 from assets.features.contract import BUCKET
 from assets.features.grid import calendar_feature
 from assets.features.point_in_time import ASSUMED
-from assets.raw.calendar import Calendar, calendar_of
+from assets.raw.calendar import Calendar, calendar_of, seasons
 from assets.raw.parse import KEY, PERIOD, TIME
 from assets.raw.profile import Profile, Timeline
 from assets.raw.recipe import Recipe, recipe_of
@@ -93,6 +93,25 @@ SCHEMA = (
 )
 
 
+def range_of(grid: pd.DataFrame, places: Any) -> pd.DatetimeIndex:
+    """The grid's times at some places, a time that it has not where there is none."""
+    nowhere = grid.index[0] - pd.Timedelta("9999D")
+    return pd.DatetimeIndex([grid.index[place] if place >= 0 else nowhere for place in places])
+
+
+def steps_of(recipe: Recipe, periods: int) -> Any:
+    """Steps ahead of all periods of a table and its future, by walking from origin to origin."""
+    if not recipe.at_origin:
+        return np.full(periods, recipe.horizon)
+    last, steps = periods - recipe.horizon, [0] * periods
+    stretch = max(recipe.holdout, recipe.horizon)
+    starts = [last, *range(last - recipe.holdout, -2 * stretch, -stretch)]
+    for start in reversed(starts):
+        for place in range(max(start, 0), periods):
+            steps[place] = (place - start) % recipe.horizon + 1
+    return np.array(steps)
+
+
 def reckoned(frame: pd.DataFrame, recipe: Recipe, times: pd.DatetimeIndex) -> pd.DataFrame:
     """Lags and windows by pandas alone: every segment laid out on the whole grid, then shifted."""
     parts = []
@@ -101,12 +120,21 @@ def reckoned(frame: pd.DataFrame, recipe: Recipe, times: pd.DatetimeIndex) -> pd
         columns: dict[str, Any] = {
             f"{column}@lag_{lag}": grid[column].shift(lag) for column in ("sold", "visits") for lag in recipe.lags
         }
-        known = grid["sold"].astype(float).shift(recipe.horizon)
+        label, place = grid["sold"].astype(float), np.arange(len(grid))
+        steps = steps_of(recipe, len(grid))
         for window in recipe.windows:
-            rolling = known.rolling(window, min_periods=1)
+            rolling = label.rolling(window, min_periods=1)
             for statistic in recipe.statistics:
-                columns[f"sold@{statistic}_{window}"] = getattr(rolling, statistic)()
-            columns[f"sold@sum_{window}"] = columns[f"sold@sum_{window}"].where(rolling.count() > 0)
+                until = getattr(rolling, statistic)().where(rolling.count() > 0)
+                columns[f"sold@{statistic}_{window}"] = until.reindex(range_of(grid, place - steps)).to_numpy()
+        if recipe.at_origin:
+            columns["horizon@step"] = steps
+            for name, column in {"sold@newest": "sold", "visits@newest": "visits"}.items():
+                known = grid[column].astype(float).ffill(limit=recipe.horizon - 1)
+                columns[name] = known.reindex(range_of(grid, place - steps)).to_numpy()
+            for name, season in recipe.seasonal:
+                back = np.array([next(n for n in range(season, 99, season) if n >= step) for step in steps])
+                columns[name] = label.reindex(range_of(grid, place - back)).to_numpy()
         parts.append(pd.DataFrame(columns).assign(shop=shop).rename_axis(TIME).reset_index())
     return pd.concat(parts)
 
@@ -116,16 +144,24 @@ def reckoned(frame: pd.DataFrame, recipe: Recipe, times: pd.DatetimeIndex) -> pd
     frequency=st.sampled_from(["h", "D", "B", "W-FRI", "MS", "ME", "QS", "15min"]),
     gaps=st.sampled_from([0.0, 0.3, 0.7]),
     seed=st.integers(0, 10_000),
+    horizon=st.sampled_from([None, 3, 8]),
 )
-def test_lags_and_windows_count_calendar_periods(spark: Spark, frequency: str, gaps: float, seed: int) -> None:
+def test_lags_and_windows_count_calendar_periods(
+    spark: Spark, frequency: str, gaps: float, seed: int, horizon: int | None
+) -> None:
     frame = table(frequency, 40, 3, gaps, seed)
-    profile, recipe, calendar = prepared(frame, frequency, frame[TIME].max())
+    profile, recipe, calendar = prepared(frame, frequency, frame[TIME].max(), at_origin=horizon is not None)
+    if horizon:
+        cycles = [each for each in seasons(frequency) if 1 < each < horizon]
+        recipe = recipe.model_copy(update={"horizon": horizon, "cycles": cycles})
     found = built(spark, frame, profile, recipe)
     times = calendar.times(profile.times.first_time, profile.times.last_label, recipe.horizon)
     expected = reckoned(frame, recipe, times)
     joined = found.merge(expected, on=["shop", TIME], suffixes=("", " expected"), validate="one_to_one")
     assert len(joined) == len(found) == len(frame) + 3 * recipe.horizon
-    for name in [*(name for name, _, _ in recipe.lagged), *(name for name, _, _ in recipe.rolled)]:
+    of_past = [name for name in recipe.features if "@" in name and not name.startswith("calendar@")]
+    assert ("horizon@step" in of_past) is (horizon is not None)
+    for name in of_past:
         np.testing.assert_allclose(
             joined[name].astype(float), joined[f"{name} expected"].astype(float), atol=1e-9, err_msg=name
         )
@@ -143,17 +179,20 @@ def noisy_after(frame: pd.DataFrame, cut_off: pd.Timestamp) -> pd.DataFrame:
     return changed
 
 
-@pytest.mark.parametrize("leaking", [False, True])
-def test_what_comes_after_a_cut_off_does_not_reach_features_a_horizon_long(spark: Spark, leaking: bool) -> None:
+@pytest.mark.parametrize("leaking", ["", "lag", "origin"])
+@pytest.mark.parametrize("at_origin", [False, True])
+def test_what_comes_after_a_cut_off_does_not_reach_features_a_horizon_long(
+    spark: Spark, leaking: str, at_origin: bool
+) -> None:
     frame = table("D", 60, 2, 0.2, seed=4)
-    cut_off = frame[TIME].min() + pd.Timedelta("40D")
-    profile, recipe, _ = prepared(frame, "D", frame[TIME].max())
-    if leaking:  # the test must notice a lag that is one period too short
-        recipe = recipe.model_copy(update={"lags": [recipe.horizon - 1]})
+    profile, recipe, _ = prepared(frame, "D", frame[TIME].max(), at_origin=at_origin)
+    cut_off = frame[TIME].max() - pd.Timedelta(recipe.holdout, "D")
+    changed = {"lag": {"lags": [recipe.horizon - 1]}, "origin": {"holdout": recipe.holdout - 1}, "": {}}[leaking]
+    recipe = recipe.model_copy(update=changed)  # the test must notice what is one period too short
     honest = [built(spark, rows, profile, recipe) for rows in (frame, noisy_after(frame, cut_off))]
     early = [rows[rows[TIME] <= cut_off + pd.Timedelta(recipe.horizon, "D")] for rows in honest]
     same = early[0][recipe.features].equals(early[1][recipe.features])
-    assert same is not leaking
+    assert same is not (leaking == "lag" or (leaking == "origin" and at_origin))
 
 
 def test_open_segments_have_a_whole_horizon_and_closed_ones_none(spark: Spark) -> None:

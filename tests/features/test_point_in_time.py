@@ -22,7 +22,7 @@ LAST = 6_000_000
 GRID = Grid(0, np.arange(LAST + 10), {})
 
 
-def recipe() -> Recipe:
+def recipe(at_origin: bool = False) -> Recipe:
     start = pd.Timestamp("2024-01-01")
     timeline = Timeline(
         time_type="date", frequency="D", phase=0, first_time=start, last_time=start + pd.Timedelta("90D"),
@@ -31,7 +31,8 @@ def recipe() -> Recipe:
     kinds = {"sold": "number", "note": "text"}
     settings = Settings(
         name="t", source={"path": "x"}, segment=["shop"], time="day", label="sold", horizon=2,
-        features={"past_only": ["note"], "lags": [2, 5], "rolling": {"windows": [2, 3]}, "calendar": []},
+        features={"past_only": ["note"], "lags": [2, 5], "rolling": {"windows": [2, 3]}, "calendar": [],
+                  "at_origin": at_origin},
     )  # fmt: skip
     return recipe_of(settings, Profile.model_validate({"rows": 1, "kinds": kinds, "timeline": timeline}))
 
@@ -45,15 +46,34 @@ def bucket(rows: list[tuple[str, int, float | None]]) -> pa.Table:
     })  # fmt: skip
 
 
-def by_hand(rows: list[tuple[str, int, float | None]], key: str, period: int) -> dict[str, object]:
+def step_by_hand(own: Recipe, period: int) -> int:
+    """From origin to origin, a horizon apart, until the next one is not before the period."""
+    if not own.at_origin:
+        return own.horizon
+    origin = LAST
+    while origin >= period:
+        origin -= own.holdout * max(1, (origin - period) // own.holdout)
+    while origin + own.horizon < period:
+        origin += own.horizon
+    return period - origin
+
+
+def by_hand(rows: list[tuple[str, int, float | None]], key: str, period: int, own: Recipe) -> dict[str, object]:
     label = {(k, p): value for k, p, value in rows}
     found: dict[str, object] = {}
+    step = step_by_hand(own, period)
+    origin = period - step
+    if own.at_origin:
+        there = [back for back in range(own.horizon) if (key, origin - back) in label]
+        known = [back for back in there if label[key, origin - back] is not None]
+        found |= {"horizon@step": float(step), "sold@newest": label[key, origin - known[0]] if known else None}
+        found |= {"note@newest": f"{key} {origin - there[0]}" if there else None}
     for lag in (2, 5):
         there = (key, period - lag) in label
         found |= {f"sold@lag_{lag}": label.get((key, period - lag))}
         found |= {f"note@lag_{lag}": f"{key} {period - lag}" if there else None}
     for window in (2, 3):
-        held = [label.get((key, period - 2 - back)) for back in range(window)]
+        held = [label.get((key, origin - back)) for back in range(window)]
         known = [value for value in held if value is not None]
         found |= {f"sold@mean_{window}": sum(known) / len(known) if known else None}
         found |= {f"sold@std_{window}": float(np.std(known, ddof=1)) if len(known) > 1 else None}
@@ -68,14 +88,17 @@ ROWS = st.dictionaries(
 ).map(lambda found: [(*place, value) for place, value in found.items()])
 
 
-@given(rows=ROWS, piece=st.sampled_from([1, 7, 1 << 18]))
-def test_features_are_those_counted_by_hand(rows: list[tuple[str, int, float | None]], piece: int) -> None:
+@given(rows=ROWS, piece=st.sampled_from([1, 7, 1 << 18]), at_origin=st.booleans())
+def test_features_are_those_counted_by_hand(
+    rows: list[tuple[str, int, float | None]], piece: int, at_origin: bool
+) -> None:
+    own = recipe(at_origin)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CELLS_AT_ONCE", piece)
-        found = point_in_time(in_order(bucket(rows)), recipe(), GRID, LAST).to_pylist()
+        found = point_in_time(in_order(bucket(rows)), own, GRID, LAST).to_pylist()
     assert [(row[KEY], row[PERIOD]) for row in found] == sorted((key, period) for key, period, _ in rows)
     for row in found:
-        for name, wanted in by_hand(rows, row[KEY], row[PERIOD]).items():
+        for name, wanted in by_hand(rows, row[KEY], row[PERIOD], own).items():
             assert row[name] == (pytest.approx(wanted, abs=1e-12) if isinstance(wanted, float) else wanted), name
 
 
