@@ -38,9 +38,9 @@ MIGRATIONS: tuple[Migration, ...] = (Migration("keeps the newest features only",
 BREAKS = (
     Break(
         "leak",
-        "rolling statistics end at their row rather than a horizon before it",
+        "rolling statistics end at their row rather than at its origin",
         "assets/features/point_in_time.py",
-        "[own - recipe.horizon]",
+        "[own - steps[rows]]",
         "[own]",
         ("check",),
         "features.no_leak",
