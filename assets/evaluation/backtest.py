@@ -134,16 +134,17 @@ def _origin(
     finally:
         if file:
             remove_file(lake.path(file))
-    return _as_origin(lines, len(blocks_of_horizon(recipe.horizon)), recipe.blend, time.perf_counter() - started)
+    return _as_origin(lines, recipe, time.perf_counter() - started)
 
 
-def _as_origin(lines: pa.Table, blocks: int, blend: bool, seconds: float) -> Origin:
+def _as_origin(lines: pa.Table, recipe: Recipe, seconds: float) -> Origin:
     judged = lines.filter(lines["losses"].is_valid()).sort_by("segment").combine_chunks()
+    blocks, chosen = len(blocks_of_horizon(recipe.horizon)), partial(chosen_points, judged, recipe.blend)
     columns = judged["losses"].combine_chunks().flatten()
     losses = unpacked_losses(pa.chunked_array([columns])).reshape(len(judged), blocks, -1).transpose(1, 0, 2)
     scales = np.array(judged["scales"].to_pylist(), dtype=np.float64).reshape(len(judged), blocks, -1)
-    points = chosen_points(judged, blend)
-    without = {name: chosen_points(judged, blend, without=name) for name in CANDIDATES[1:]}
+    points = chosen(recipe.horizons_held_out)
+    without = {name: chosen(recipe.horizons_held_out, without=name) for name in CANDIDATES[1:]}
     return Origin(points, without, np.nan_to_num(losses), scales.transpose(1, 0, 2), seconds)
 
 

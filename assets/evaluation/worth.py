@@ -46,7 +46,7 @@ def worth_of_candidates(lake: Lake, training: Training, sums: pa.Table) -> dict[
     without = {}
     for name in there:
         if name != BASELINE:
-            points = chosen_points(lines, recipe.blend, without=name)[places]
+            points = chosen_points(lines, recipe.blend, recipe.horizons_held_out, without=name)[places]
             without[_shown(name)] = _metric(losses[np.arange(len(points)), points], held, recipe.metric)
     return {
         "wins": {_shown(name): float(count / max(1, counts.sum())) for name, count in zip(there, counts, strict=True)},

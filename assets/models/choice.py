@@ -16,22 +16,21 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 # measured, as all three: docs/accuracy.md
 SHRINKAGE = 4.0  # how many folds of its own a segment's error is worth less than the fleet's
-EQUALITY, MOST_EQUALITY = (
-    6.0,
-    1.0,
-)  # by how much to equal weights: over the root of segments, at most
+EQUALITY, MOST_EQUALITY = 2.0, 1.0  # by how much to equal weights: over the root of forecasts judged, at most
 ONLY_BASELINE = 0  # the point of the grid that every segment with a fold has a loss of
 
 
-def with_choice(lines: pa.Table, blend: bool = True) -> pa.Table:
+def with_choice(lines: pa.Table, blend: bool = True, horizons: int = 1) -> pa.Table:
     """Lines with who serves each segment, and each candidate's weight; without `blend` one candidate has it all."""
-    for name, values in weight_columns(chosen_points(lines, blend)).items():
+    for name, values in weight_columns(chosen_points(lines, blend, horizons)).items():
         lines = lines.set_column(lines.column_names.index(name), lines.field(name), values)
     return lines
 
 
-def chosen_points(lines: pa.Table, blend: bool = True, without: str | None = None) -> Ints:
+def chosen_points(lines: pa.Table, blend: bool = True, horizons: int = 1, without: str | None = None) -> Ints:
     """For each line the point of `weight_grid` that serves the segment; `without` a candidate, had it not been there.
+
+    A fold is so many `horizons` long.
 
     One fold of one segment is noisy, so each blend's error there is shrunk towards what the blend's error is, as a
     share of the baseline's, over all segments of its kind (those with a model judged on the fold, and the rest):
@@ -39,9 +38,9 @@ def chosen_points(lines: pa.Table, blend: bool = True, without: str | None = Non
     Efron & Morris, "Data analysis using Stein's estimator", JASA 70 (1975), of stacked forecasts whose weights are not
     negative and sum to 1, as in Breiman, "Stacked regressions", Machine Learning 24 (1996).
 
-    What few segments say in total is noise too, and equal weights are hard to beat: that share grows with a blend's
-    squared distance from equal weights, the more, the fewer segments there are. Diebold & Pauly, "The use of prior
-    information in forecast combination", International Journal of Forecasting 6 (1990).
+    What few forecasts (one a segment and horizon) say in total is noise too, and equal weights are hard to beat: that
+    share grows with a blend's squared distance from equal weights, the more, the fewer they are. Diebold & Pauly, "The
+    use of prior information in forecast combination", International Journal of Forecasting 6 (1990).
     """
     losses, grid = unpacked_losses(lines[FOLD_BLENDS]), weight_grid()
     by_own = grid[:, CANDIDATES.index(SEGMENT_MODEL)] > 0
@@ -54,15 +53,15 @@ def chosen_points(lines: pa.Table, blend: bool = True, without: str | None = Non
     for group in (own, ~own):
         among = group if _has_errors(losses, group) else np.ones(len(lines), dtype=bool)
         can = allowed if own[group].any() else allowed & ~by_own
-        points[group] = _smallest(losses[group], _shares(losses, among, can))
+        points[group] = _smallest(losses[group], _shares(losses, among, can, horizons))
     return points
 
 
-def unproven_weights(lines: pa.Table, blend: bool = True) -> Weights:
+def unproven_weights(lines: pa.Table, blend: bool = True, horizons: int = 1) -> Weights:
     """Weights for a segment that no line is about: the fleet's best blend without models of a segment's own."""
     losses, grid = unpacked_losses(lines[FOLD_BLENDS]), weight_grid()
     others = _allowed(blend) & (grid[:, CANDIDATES.index(SEGMENT_MODEL)] == 0)
-    point = grid[int(np.argmin(_shares(losses, np.ones(len(lines), dtype=bool), others)))]
+    point = grid[int(np.argmin(_shares(losses, np.ones(len(lines), dtype=bool), others, horizons)))]
     return {name: float(point[CANDIDATES.index(name)]) for name in WEIGHTED if point[CANDIDATES.index(name)] > 0}
 
 
@@ -80,7 +79,7 @@ def _smallest(losses: Floats, shares: Floats) -> Ints:
     return np.argmin(np.where(np.isfinite(scores), scores, np.inf), axis=1)
 
 
-def _shares(losses: Floats, group: NDArray[np.bool_], allowed: NDArray[np.bool_]) -> Floats:
+def _shares(losses: Floats, group: NDArray[np.bool_], allowed: NDArray[np.bool_], horizons: int) -> Floats:
     """Each blend's total loss as a share of the baseline's on the same segments, and more where it is far from equal.
 
     Infinite where it has none, or is not allowed.
@@ -93,7 +92,7 @@ def _shares(losses: Floats, group: NDArray[np.bool_], allowed: NDArray[np.bool_]
     shares = np.divide(sums, totals, out=np.full(len(totals), np.inf), where=(totals > 0) & allowed)
     if not np.isfinite(shares[ONLY_BASELINE]):
         shares[ONLY_BASELINE] = 1.0
-    possible, judged = np.isfinite(shares), max(1, int(both[:, ONLY_BASELINE].sum()))
+    possible, judged = np.isfinite(shares), max(1, int(both[:, ONLY_BASELINE].sum())) * horizons
     equal = grid[possible].max(axis=0) > 0
     distance = np.square(grid - equal / equal.sum()).sum(axis=1)
     return shares + min(MOST_EQUALITY, EQUALITY / judged**0.5) * distance * shares[possible].min()

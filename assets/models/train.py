@@ -112,7 +112,7 @@ def train_fleet(
     record = {
         **_record(identity, digest, features, recipe, named, lines),
         "fleet_model": fleet,
-        UNPROVEN: unproven_weights(lines, recipe.blend),
+        UNPROVEN: unproven_weights(lines, recipe.blend, recipe.horizons_held_out),
         "configuration_digest": configuration,
         "mended": (known.record.get("mended", 0) + 1) if known else 0,
         BESIDE: beside,
@@ -197,7 +197,9 @@ def _settled(lake: Lake, lines: pa.Table, recipe: Recipe) -> pa.Table:
     committed = _models_of(table.arrow(columns=["segment", "shard"])) if table.exists() else pa.array([], pa.string())
     reused = pc.and_(pc.is_valid(lines["shard"]), pc.is_in(_models_of(lines), pc.unique(committed)))
     lines = lines.set_column(LINE.get_field_index("reused"), LINE.field("reused"), reused)
-    return with_choice(lines, recipe.blend).sort_by([("bucket", "ascending"), ("segment", "ascending")])
+    return with_choice(lines, recipe.blend, recipe.horizons_held_out).sort_by(
+        [("bucket", "ascending"), ("segment", "ascending")]
+    )
 
 
 def _models_of(lines: pa.Table) -> pa.ChunkedArray:

@@ -77,6 +77,11 @@ class Recipe(BaseModel):
         return bool(self.model.get("blend", True))
 
     @property
+    def horizons_held_out(self) -> int:
+        """How many horizons the holdout is long, and the fold before it: so many forecasts of a segment it judges."""
+        return max(1, self.holdout // self.horizon)
+
+    @property
     def calendar(self) -> Calendar:
         """The grid of times on which periods are counted."""
         return Calendar(self.frequency, self.phase)

@@ -223,6 +223,12 @@ def test_the_prior_draws_few_segments_to_equal_weights_and_many_hardly() -> None
     assert weights(*many) == [{"segment": 1.0}] * 2_000
 
 
+def test_the_prior_takes_a_long_fold_of_few_segments_for_many_forecasts() -> None:
+    lines, grid = table(*[line(1.0, None, 1.2) for _ in range(2)]), weight_grid()
+    short, long = (grid[chosen_points(lines, horizons=horizons)[0]].tolist() for horizons in (1, 1_000))
+    assert (short, long) == ([0.4, 0.6, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0])
+
+
 def test_the_prior_does_not_spoil_what_is_far_better() -> None:
     assert weights(line(0.1, None, 10.0)) == [{"segment": 1.0}]
 
