@@ -109,7 +109,8 @@ class Features(Section):
     """What a model may look at. Absent keys are derived from the table's frequency.
 
     `at_origin`: the newest values and windows are those known when a row is forecast, one to a horizon of steps before
-    it; without, all of them end a whole horizon before each row. Absent: yes, unless `lags` is empty.
+    it; without, all of them end a whole horizon before each row. Absent: if the history is 100 horizons long, and
+    `lags` is not empty.
     """
 
     known_ahead: Names = []

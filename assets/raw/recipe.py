@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from pydantic import BaseModel
 
-from assets.raw.calendar import Calendar, base, default_holdout, default_horizon, seasons
+from assets.raw.calendar import Calendar, base, seasons
+from assets.raw.lengths import (
+    SHORTEST_HISTORY,
+    calendar_features_of,
+    cycles_of,
+    holdout_of,
+    horizon_of,
+    lags_of,
+    minimum_history_of,
+    steps_can_be_learnt,
+    windows_of,
+)
 from assets.raw.parse import Kind
 from assets.raw.profile import Profile, Timeline
 from assets.raw.split import EVERYTHING, ROWS_A_CLASS
@@ -21,19 +32,9 @@ from resources.settings import Settings
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CALENDAR_FEATURES = {
-    "s": ["minute", "hour", "day_of_week"],
-    "min": ["minute", "hour", "day_of_week", "month"],
-    "h": ["hour", "day_of_week", "month"],
-    "D": ["day_of_week", "day_of_month", "week_of_year", "month", "trend"],
-    "B": ["day_of_week", "day_of_month", "week_of_year", "month", "trend"],
-    "W": ["week_of_year", "month", "trend"],
-}
 Item = TypeVar("Item")
 STEP = "horizon@step"
-SHORTEST_HISTORY = 20
 SHORTEST_USABLE = 4
-LONGEST_DEFAULT_HISTORY = 60
 
 
 class Recipe(BaseModel):
@@ -216,26 +217,26 @@ def _objectives(asked: str | None, metric: str) -> dict[str, str | None]:
 
 
 def _by_calendar(settings: Settings, timeline: Timeline) -> dict[str, Any]:
-    horizon = settings.horizon or _horizon(settings, timeline)
+    horizon = settings.horizon or horizon_of(settings, timeline)
     rolling, lags, calendar = settings.features.rolling, settings.features.lags, settings.features.calendar
     natural = seasons(timeline.frequency)[-1 if base(timeline.frequency) == "W" else 0]
     asked = settings.features.at_origin
-    at_origin = horizon > 1 and (lags != [] if asked is None else asked)
+    at_origin = horizon > 1 and (lags != [] and steps_can_be_learnt(horizon, timeline) if asked is None else asked)
     return {
         "frequency": timeline.frequency,
         "phase": timeline.phase,
         "known_ahead": settings.features.known_ahead,
-        "lags": sorted(set(_lags(horizon, timeline) if lags is None else lags)),
-        "windows": _distinct(rolling.windows if rolling else _windows(timeline)),
+        "lags": sorted(set(lags_of(horizon, timeline) if lags is None else lags)),
+        "windows": _distinct(rolling.windows if rolling else windows_of(timeline)),
         "statistics": _distinct(rolling.statistics if rolling else ["mean", "std"]),
-        "calendar_features": _distinct(_calendar_features(timeline) if calendar is None else calendar),
+        "calendar_features": _distinct(calendar_features_of(timeline) if calendar is None else calendar),
         "horizon": horizon,
         "season": settings.evaluation.season or natural,
-        "holdout": settings.evaluation.holdout or _holdout(horizon, timeline),
-        "minimum_history": settings.evaluation.minimum_history or _minimum_history(horizon, timeline),
+        "holdout": settings.evaluation.holdout or holdout_of(horizon, timeline),
+        "minimum_history": settings.evaluation.minimum_history or minimum_history_of(horizon, timeline),
         "closed_after": settings.forecasts.closed_after or horizon,
         "at_origin": at_origin,
-        "cycles": [season for season in seasons(timeline.frequency) if at_origin and 1 < season < horizon],
+        "cycles": cycles_of(horizon, timeline) if at_origin else [],
     }
 
 
@@ -259,42 +260,6 @@ def _by_split(settings: Settings, profile: Profile) -> dict[str, Any]:
 
 def _distinct(values: Iterable[Item]) -> list[Item]:
     return list(dict.fromkeys(values))
-
-
-def _calendar_features(timeline: Timeline) -> list[str]:
-    return CALENDAR_FEATURES.get(base(timeline.frequency), ["month", "trend"])
-
-
-def _horizon(settings: Settings, timeline: Timeline) -> int:
-    shortest_lag = min(settings.features.lags or [timeline.history])
-    return max(1, min(default_horizon(timeline.frequency), timeline.history // 6, shortest_lag))
-
-
-def _holdout(horizon: int, timeline: Timeline) -> int:
-    """Whole horizons, enough of them to tell luck from skill: four weeks of hours, not one day."""
-    fewest = default_holdout(timeline.frequency)
-    longest = max(1, timeline.history // 6 // horizon)
-    return horizon * min(-(-fewest // horizon), longest)
-
-
-def _minimum_history(horizon: int, timeline: Timeline) -> int:
-    wanted = max(SHORTEST_HISTORY, min(2 * horizon, LONGEST_DEFAULT_HISTORY))
-    return max(2, min(wanted, timeline.history // 2))
-
-
-def _lags(horizon: int, timeline: Timeline) -> list[int]:
-    natural = seasons(timeline.frequency)
-    multiples = [-(-horizon // season) * season for season in natural if season > 1]
-    has_season = multiples and natural[0] <= horizon
-    second = multiples[0] + natural[0] if has_season else horizon + -(-horizon // 2)
-    lags = {horizon, *multiples, second}
-    return sorted(lag for lag in lags if lag < timeline.history) or [horizon]
-
-
-def _windows(timeline: Timeline) -> list[int]:
-    shortest = seasons(timeline.frequency)[0]
-    window = shortest if 2 <= shortest <= 48 and base(timeline.frequency) not in ("MS", "ME") else 4
-    return [w for w in (window, 4 * window) if w < timeline.history]
 
 
 def too_long(recipe: Recipe, timeline: Timeline) -> list[Problem]:

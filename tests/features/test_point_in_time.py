@@ -22,17 +22,16 @@ LAST = 6_000_000
 GRID = Grid(0, np.arange(LAST + 10), {})
 
 
-def recipe(at_origin: bool = False) -> Recipe:
-    start = pd.Timestamp("2024-01-01")
+def recipe(days: int = 91, horizon: int = 2, **features: object) -> Recipe:
+    start, last = pd.Timestamp("2024-01-01"), pd.Timestamp("2024-01-01") + pd.Timedelta(days - 1, "D")
     timeline = Timeline(
-        time_type="date", frequency="D", phase=0, first_time=start, last_time=start + pd.Timedelta("90D"),
-        first_label=start, last_label=start + pd.Timedelta("90D"),
-    )  # fmt: skip
+        time_type="date", frequency="D", phase=0, first_time=start, last_time=last, first_label=start, last_label=last
+    )
     kinds = {"sold": "number", "note": "text"}
+    chosen = {"past_only": ["note"], "lags": [2, 5], "rolling": {"windows": [2, 3]}, "calendar": []}
     settings = Settings(
-        name="t", source={"path": "x"}, segment=["shop"], time="day", label="sold", horizon=2,
-        features={"past_only": ["note"], "lags": [2, 5], "rolling": {"windows": [2, 3]}, "calendar": [],
-                  "at_origin": at_origin},
+        name="t", source={"path": "x"}, segment=["shop"], time="day", label="sold", horizon=horizon,
+        features={**chosen, **features},
     )  # fmt: skip
     return recipe_of(settings, Profile.model_validate({"rows": 1, "kinds": kinds, "timeline": timeline}))
 
@@ -92,7 +91,7 @@ ROWS = st.dictionaries(
 def test_features_are_those_counted_by_hand(
     rows: list[tuple[str, int, float | None]], piece: int, at_origin: bool
 ) -> None:
-    own = recipe(at_origin)
+    own = recipe(at_origin=at_origin)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CELLS_AT_ONCE", piece)
         found = point_in_time(in_order(bucket(rows)), own, GRID, LAST).to_pylist()
@@ -126,3 +125,23 @@ def test_the_future_is_a_horizon_for_open_segments_and_nothing_for_closed_ones(
     assert all(row["shop"] == row[KEY] and row[BUCKET] == 0 for row in found)
     given_rows = {(key, period): value for key, period, value in rows}
     assert all(row["sold"] == given_rows.get((row[KEY], row[PERIOD])) for row in found)
+
+
+@pytest.mark.parametrize(
+    ("days", "features", "wanted"),
+    [
+        (200, {}, True),
+        (199, {}, False),
+        (200, {"lags": []}, False),
+        (200, {"at_origin": False}, False),
+        (20, {"lags": [], "at_origin": True}, True),
+    ],
+)
+def test_features_are_those_of_the_origin_where_each_step_comes_a_hundred_times(
+    days: int, features: dict[str, object], wanted: bool
+) -> None:
+    assert recipe(days=days, **features).at_origin is wanted
+
+
+def test_with_a_horizon_of_one_every_lag_is_that_of_the_origin() -> None:
+    assert not recipe(days=900, at_origin=True, horizon=1).at_origin
