@@ -117,6 +117,7 @@ def minimal() -> dict[str, Any]:
             "lags": [HORIZON, 2 * HORIZON],
             "rolling": {"windows": [4], "statistics": ["mean"]},
             "calendar": ["day_of_week"],
+            "at_origin": True,
         },
         "model": {"objective": "regression", "rounds": 30, "blend": False, "params": {"min_data_in_leaf": 3}},
         "fleet_model": {"enabled": False},
