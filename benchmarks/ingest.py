@@ -42,10 +42,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--memory", default="4g", help="Spark's heap; it fills up before it is collected")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="fleet_ingest_"))
-    size, spark = _write_table(folder / "in", given.rows // DAYS), Spark(table=str(folder / "in"))
+    size = _write_table(folder / "in", given.rows // DAYS)
+    spark = Spark(table=str(folder / "in"), memory=given.memory)
     spark.session().range(1).count()
     runs = [_turns(folder, spark, given.rows // DAYS * DAYS) for _ in range(given.repeat)]
     figures = {
@@ -53,6 +55,7 @@ def main() -> None:
         "machine": f"{os.cpu_count()} cores",
         "rows": given.rows // DAYS * DAYS,
         "MB of CSV": round(size / 1e6),
+        "Spark's memory": given.memory,
         "times Spark's own, median": round(statistics.median(run["times Spark's own"] for run in runs), 2),
         "runs": runs,
     }
