@@ -44,6 +44,7 @@ CODE_VERSION = code_version(
     "assets.raw.rules",
     "assets.raw.calendar",
     "assets.raw.split",
+    "assets.raw.recipe",
     "assets.features.contract",
     "assets.features.build",
     "assets.features.grid",
