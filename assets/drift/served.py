@@ -66,7 +66,8 @@ class ServedColumn:
 def served_columns(lake: Lake, champion: Champion | None) -> list[ServedColumn]:
     """The forecast and each input that was brought, of rows that the champion answered; none where it answered none."""
     table = lake.table(SAMPLE)
-    if champion is None or not table.exists() or not lake.table(FEATURES).exists():
+    # the sample is committed first: a run that died in between leaves it alone
+    if champion is None or not all(lake.table(name).exists() for name in (SAMPLE, SERVING, FEATURES)):
         return []
     features, published = current_features(lake), champion.tags["published"]
     versions = (table.version(), lake.table(SERVING).version(), lake.table(FORECASTS).version())

@@ -1,5 +1,5 @@
 """The lakes that these tests share."""
 
-from tests.served import own_served, served
+from tests.served import own_served, served, timeless
 
-__all__ = ["own_served", "served"]
+__all__ = ["own_served", "served", "timeless"]

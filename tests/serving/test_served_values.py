@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import dataclasses
+import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,9 +38,8 @@ from assets.serving.checks import serving_checks
 from assets.serving.log import fold_log
 from resources.settings import REPOSITORY_ROOT
 from tests.champions.test_serve import as_split, post, serving
+from tests.cycle import House, flats
 from tests.served import KEY, Served, hostile_sales
-
-Rows = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def horizon(served: Served) -> pd.DataFrame:
@@ -163,6 +164,20 @@ def test_what_another_version_answered_says_nothing_of_the_champion(own_served: 
     fold_log(own_served.lake, datetime.now(UTC))
     assert found(own_served) == {}
     assert looked_at(own_served)[0].passed
+
+
+def test_a_table_without_time_has_what_it_was_trained_on(timeless: Served, tmp_path: Path) -> None:
+    shutil.copytree(timeless.home.folder, tmp_path / "own")
+    home = House(tmp_path / "own", timeless.home.spark)
+    own = dataclasses.replace(timeless, made=dataclasses.replace(timeless.made, home=home))
+    rows = flats(["plain", "a|b"], 150).drop(columns="rent").assign(size=lambda table: table["size"] / 100)
+    ask(own, rows, len(rows))
+    columns = found(own)
+    assert {each.reference for each in columns.values()} == {TRAINED}
+    assert set(columns) == {OUTPUT, "size", "floor", "kind", "lift"}
+    moved = {each.column for each in shifted(list(columns.values()), 0.5)}
+    assert moved >= {"size"}
+    assert not moved & {"floor", "kind", "lift"}
 
 
 def test_chance_and_small_shifts_are_told_apart_from_what_matters() -> None:
