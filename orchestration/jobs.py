@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import AssetCheckKey, AssetKey, AssetSelection, HookDefinition, define_asset_job, in_process_executor
 
-from assets.champions.asset import Action
+from assets.champions.serving.watch import SERVING
+from assets.champions.word import Action
 from assets.drift.verdict import DRIFT
 from assets.evaluation.backtest_asset import BACKTEST
 from assets.evaluation.incumbent import CHAMPIONS
@@ -18,7 +19,6 @@ from assets.forecasts.publish import FORECASTS
 from assets.models.asset import SEGMENT_MODELS
 from assets.models.tuning.asset import TUNING
 from assets.raw.snapshot import RAW
-from assets.serving.log import SERVING
 from resources.computing import CPU
 from resources.mlflow import mlflow_run_failed
 from resources.settings import Settings

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from assets.champions.refit import REFITS
+from assets.champions.serving.watch import SAMPLE, SERVING
 from assets.drift.verdict import DRIFT
 from assets.evaluation.incumbent import CHAMPIONS, PUBLISHED, published_champion
 from assets.evaluation.issues import FORECASTS, SHADOW_FORECASTS
@@ -19,7 +20,6 @@ from assets.models.shard import GENERATIONS
 from assets.models.store import TRAINING, Training, shards_of, trainings
 from assets.raw.ingest import newest_ingested
 from assets.raw.snapshot import RAW
-from assets.serving.log import SAMPLE, SERVING
 from resources.lake import Lake
 from resources.mlflow import CHALLENGER, CHAMPION, PREVIOUS, Mlflow
 from resources.problems import InputError, Problem

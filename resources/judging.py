@@ -82,7 +82,8 @@ class Checks(Section):
     `freshness` counts calendar periods since the last label; `label_shift` is a population stability index; `actuals`
     is the share of due forecasts that may lack a label, `live_error` how far above that at promotion the live error
     may be, as a share of it; by `coverage` the share of labels below a quantile may miss its level. `latency` (seconds,
-    of 99% of the requests), `serving_errors` and `unknown_segments` (shares of requests) are about the REST service.
+    of 99% of the requests), `serving_errors`, `unknown_segments` (shares of requests) and `served_shift` (how far what
+    is served may lie from what the champion learnt from, in standard deviations) are about the REST service.
     """
 
     quarantine: Share = 0.05
@@ -99,6 +100,7 @@ class Checks(Section):
     latency: Annotated[float, Field(gt=0)] = 1.0
     serving_errors: Share = 0.01
     unknown_segments: Share = 0.05
+    served_shift: Annotated[float, Field(gt=0)] = 0.5
 
 
 def metrics_of(objective: str | None) -> tuple[str, ...]:

@@ -5,8 +5,17 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from assets.champions.registry import COMPARED_WITH, Word, end_challenge, make_champion, now
-from assets.evaluation.incumbent import EXPIRED, PENDING, REJECTED, SHADOW, STATUS, SUPERSEDED, published_fleet
+from assets.champions.registry import COMPARED_WITH, Word, end_challenge, make_champion, now, settle
+from assets.evaluation.incumbent import (
+    APPROVED,
+    EXPIRED,
+    PENDING,
+    REJECTED,
+    SHADOW,
+    STATUS,
+    SUPERSEDED,
+    published_fleet,
+)
 from resources.lake import Lake
 from resources.mlflow import CHALLENGER, CHAMPION, Mlflow
 from resources.problems import InputError, Problem
@@ -34,10 +43,14 @@ def approve(lake: Lake, mlflow: Mlflow, version: int | None, word: Word) -> str:
     Raises:
         InputError: it does not wait (any more), was compared with another champion than serves now, or is not whole.
     """
-    tags = _waiting(mlflow, version, word, "approve", (PENDING,))
+    # one that is approved and still waits is what a run left that died before the alias moved, or just after
+    tags = _waiting(mlflow, version, word, "approve", (PENDING, APPROVED))
     where, number = f"version {tags['version']}", tags["version"]
     champion = mlflow.aliased(CHAMPION)
     serves = champion["version"] if champion else ""
+    if serves == number:
+        settle(mlflow)
+        return number
     if tags[COMPARED_WITH] != serves:
         what = f"was compared with version {tags[COMPARED_WITH] or 'none'}, and version {serves or 'none'} serves now"
         end_challenge(mlflow, number, SUPERSEDED, Word(word.by, what))
@@ -55,7 +68,7 @@ def reject(mlflow: Mlflow, version: int | None, word: Word) -> str:
     Raises:
         InputError: it does not wait (any more).
     """
-    number = _waiting(mlflow, version, word, "reject", (PENDING, SHADOW))["version"]
+    number = _waiting(mlflow, version, word, "reject", (PENDING, SHADOW, REJECTED))["version"]
     end_challenge(mlflow, number, REJECTED, word)
     return number
 

@@ -1,9 +1,10 @@
 """`champions`: the fleet that serves, published as one version when the gate lets it through, or a person decides."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import date
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -22,7 +23,6 @@ from dagster import (
 )
 from pydantic import Field
 
-from assets.champions.approval import approve, reject
 from assets.champions.history import evaluation_behind, versions_table
 from assets.champions.lineage import champion_lineage
 from assets.champions.listing import outcomes_of
@@ -30,7 +30,7 @@ from assets.champions.promotion import UNCHANGED, Outcome, promote
 from assets.champions.refit import candidacy
 from assets.champions.registry import Word
 from assets.champions.report import REPORT, WORST, changes_plot, kept_segments, report_page, segment_changes
-from assets.champions.rollback import few, roll_back, unpin
+from assets.champions.word import Action, Intent, Request, carried_out, intended
 from assets.code_version import code_version
 from assets.evaluation.incumbent import CHAMPIONS, Champion, published_champion
 from assets.evaluation.judge import EVALUATION, latest_evaluation
@@ -50,18 +50,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RETRIES, RETRY_SECONDS = 3, 5.0
-WORD_TAG = "fleet/word"  # what a person asked for and a run has carried out
+WORD_TAG = "fleet/word"  # what a person asked for, and what a run has done of it
+ENDED_EARLY = (DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
 CODE_VERSION = code_version("assets.champions.gate", "assets.champions.clearly", "assets.champions.registry")
-
-
-class Action(Enum):
-    """What a run does with the champion."""
-
-    GATE = "gate"
-    APPROVE = "approve"
-    REJECT = "reject"
-    ROLLBACK = "rollback"
-    UNPIN = "unpin"
 
 
 class ChampionsConfig(Config):
@@ -134,36 +125,41 @@ def _gates_word(settings: Settings, lake: Lake, spark: Spark, mlflow: Mlflow, sa
 
 
 def _persons_word(context: AssetExecutionContext, config: ChampionsConfig, lake: Lake, mlflow: Mlflow) -> Outcome:
-    word = Word(config.by, config.note)
-    what, _, said = (_said_before(context) or _carried_out(config, lake, mlflow, word)).partition(": ")
-    # whoever re-executes this run from failure does not want it done twice
-    context.instance.add_run_tags(context.run_id, {WORD_TAG: f"{what}: {said}"})
-    reason = f"{said}, by {word.by}" + (f": {word.note}" if word.note else "")
+    word, until = Word(config.by, config.note), _day(config.pin_until)
+    request = Request(config.action, config.version, tuple(config.segments), until, word)
+    begun = _begun(context, request.digest)
+    intent = Intent(str(begun["version"]), str(begun["before"])) if begun else intended(mlflow, request)
+    said = begun["said"] if begun else None
+    if said is None:
+        # before anything is done: whoever goes on with this run wants it done once, and to the same version
+        _note(context, request, intent, None)
+        said = carried_out(lake, mlflow, request, intent, resumed=begun is not None)
+    _note(context, request, intent, said)
+    what, _, which = said.partition(": ")
+    reason = f"{which}, by {word.by}" + (f": {word.note}" if word.note else "")
     serving = published_champion(lake, mlflow)
     if serving is None:
         return Outcome(what, (reason,), None)
     return Outcome(what, (reason,), serving, serving.listing, evaluation_behind(lake, serving))
 
 
-def _said_before(context: AssetExecutionContext) -> str | None:
-    """What the failed run that this one re-executes had carried out already."""
-    parent = context.instance.get_run_by_id(context.run.parent_run_id) if context.run.parent_run_id else None
-    return parent.tags.get(WORD_TAG) if parent and parent.status == DagsterRunStatus.FAILURE else None
+def _note(context: AssetExecutionContext, request: Request, intent: Intent, said: str | None) -> None:
+    note = {"run": context.run_id, "request": request.digest, **asdict(intent), "said": said}
+    context.instance.add_run_tags(context.run_id, {WORD_TAG: json.dumps(note)})
 
 
-def _carried_out(config: ChampionsConfig, lake: Lake, mlflow: Mlflow, word: Word) -> str:
-    """Does what the person asks for, and says it."""
-    if config.action is Action.APPROVE:
-        return f"approved: version {approve(lake, mlflow, config.version, word)}"
-    if config.action is Action.REJECT:
-        return f"rejected: version {reject(mlflow, config.version, word)}"
-    if config.action is Action.UNPIN:
-        done = unpin(lake, mlflow, word, config.segments)
-        return f"unpinned: {few(done.segments)} in version {done.version}"
-    done = roll_back(lake, mlflow, word, config.version, config.segments, _day(config.pin_until))
-    whole = f"from version {done.before} to version {done.to}"
-    some = f"{few(done.segments)} to version {done.to}, as version {done.version}"
-    return f"rolled back: {some if done.segments else whole}"
+def _begun(context: AssetExecutionContext, request: str) -> dict[str, str | None] | None:
+    """What this run, or the failed ones that it re-executes, noted of the same request; None where it is a new one."""
+    run = context.instance.get_run_by_id(context.run_id)
+    while run is not None:
+        # tags are copied to re-executions by the UI: only what a run noted itself counts
+        note = json.loads(run.tags.get(WORD_TAG, "null"))
+        if note and (note["run"], note["request"]) == (run.run_id, request):
+            return dict(note)
+        run = context.instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+        if run is None or run.status not in ENDED_EARLY:
+            return None
+    return None
 
 
 def _day(text: str | None) -> date | None:

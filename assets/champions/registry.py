@@ -129,9 +129,10 @@ def settle(mlflow: Mlflow) -> None:
     moved = said.get(CHAMPION) == champion["version"] and before not in (None, champion["version"])
     if moved and before is not None and (previous or {}).get("version") != before:
         client.set_registered_model_alias(mlflow.experiment, PREVIOUS, before)
-    _drop_challenger(mlflow, champion["version"])
     if SERVED not in champion:
         _tag(mlflow, champion["version"], {SERVED: now().isoformat()})
+    # last: while it waits, whoever approved it may be asked again
+    _drop_challenger(mlflow, champion["version"])
 
 
 def moved_from(mlflow: Mlflow) -> Mapping[str, str] | None:

@@ -16,6 +16,7 @@ from dagster import (
 from assets.drift.look import CODE_VERSION, Look, look_at_drift
 from assets.drift.observations import record_observations
 from assets.drift.report import publish_reports
+from assets.drift.served import SERVED_VALUES, served_columns, shift_table
 from assets.drift.summary import (
     drift_history,
     heat_map,
@@ -60,6 +61,8 @@ def drift_asset(settings: Settings) -> AssetsDefinition:
             look = look_at_drift(
                 lake, spark, settings, features, published_champion(lake, mlflow), context.log.info
             )  # fmt: skip
+            columns = served_columns(lake, published_champion(lake, mlflow))
+        served = {SERVED_VALUES: table(shift_table(columns))} if columns else {}
         if look is None:
             context.log.info("drift: nobody serves yet who was trained on such data; nothing to compare")
             return MaterializeResult(metadata={"state": "no champion"}, data_version=DataVersion("none"))
@@ -70,12 +73,12 @@ def drift_asset(settings: Settings) -> AssetsDefinition:
         version = DataVersion(said["digest"])
         seen = None if look.is_new else previous_metadata(context, context.asset_key, said["digest"])
         if seen is not None:
-            return MaterializeResult(metadata=seen, data_version=version)
+            return MaterializeResult(metadata={**seen, **served}, data_version=version)
         rows = lake.table(DRIFT).arrow(version=look.version)
         older = lake.table(DRIFT).arrow(["segment", "alarmed"], version=before) if before is not None else None
         record_observations(context, settings.name, observed(rows, older, NEXT_WORST), said["digest"])
         metadata = _metadata(lake, settings, features, look, rows)
-        return MaterializeResult(metadata=metadata, data_version=version)
+        return MaterializeResult(metadata={**metadata, **served}, data_version=version)
 
     return drift
 

@@ -102,13 +102,17 @@ def spread_windows(values: Floats, groups: Ints, count: int) -> Floats:
     scale = _robust_spread(np.sort(values[groups < count - 1]))
     distances = _damped(np.abs(values - mean[groups]) / scale)
     away = np.bincount(groups, weights=distances, minlength=count)[1:] / np.maximum(rows, 1)
-    past = away[:-1][rows[:-1] > 1]
-    usual = float(past.mean()) if len(past) else 0.0
-    if usual == 0.0:
+    known = rows > 1
+    is_past = known & (np.arange(count - 1) < count - 2)
+    # a window that were part of what is usual would lie nearer to it than the current one, which is not
+    others = is_past.sum() - is_past
+    usual = (away[is_past].sum() - np.where(is_past, away, 0.0)) / np.maximum(others, 1)
+    if not away[is_past].any():
         return np.full(count - 1, np.nan)
     # a window of one value is narrow, but not infinitely so: steps and rates that stay for a while have such
-    found = np.abs(np.log((away + NARROWEST * usual) / (usual + NARROWEST * usual)))
-    return np.where(rows > 1, found, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.abs(np.log((away + NARROWEST * usual) / (usual + NARROWEST * usual)))
+    return np.where(known & (others > 0) & (usual > 0), found, np.nan)
 
 
 def _robust_spread(ordered: Floats) -> float:

@@ -13,12 +13,22 @@ from dagster import (
     asset,
 )
 
+from assets.champions.serving.watch import SERVING
 from assets.code_version import version_of
-from assets.evaluation.incumbent import CHAMPIONS
+from assets.drift.served import SERVED_VALUES, served_columns, shift_table
+from assets.evaluation.incumbent import CHAMPIONS, published_champion
 from assets.presentation import column_schema, mistakes_explained, plot, previous_metadata, table
-from assets.serving.log import CODE_VERSION, SERVING, fold_log
-from assets.serving.summary import by_version, latency_plot, recent_hours, refusals_plot, totals, values_served
+from assets.serving.log import CODE_VERSION, fold_log
+from assets.serving.summary import (
+    by_version,
+    latency_plot,
+    recent_hours,
+    refusals_plot,
+    totals,
+    values_served,
+)
 from resources.lake import Lake
+from resources.mlflow import Mlflow
 from resources.settings import Settings
 
 
@@ -36,15 +46,18 @@ def serving_asset(settings: Settings) -> AssetsDefinition:
         tags={"stage": "monitoring"},
         code_version=CODE_VERSION,
     )
-    def serving(context: AssetExecutionContext, lake: Lake) -> MaterializeResult:
+    def serving(context: AssetExecutionContext, lake: Lake, mlflow: Mlflow) -> MaterializeResult:
         with mistakes_explained():
             folded = fold_log(lake, datetime.now(UTC))
+            columns = served_columns(lake, published_champion(lake, mlflow))
         said = f"{folded.documents:,} documents of {len(folded.days)} days" if folded.days else "nothing new was served"
         context.log.info(f"serving: {said}" + (f", {folded.unreadable} unreadable" if folded.unreadable else ""))
         digest = version_of(lake.table(SERVING).version())
         seen = None if folded.days else previous_metadata(context, context.asset_key, digest)
         metadata = seen or _metadata(lake, folded.unreadable)
-        return MaterializeResult(metadata=metadata, data_version=DataVersion(digest))
+        # of another champion, or of newer features, the same log says something else
+        said_now = {SERVED_VALUES: table(shift_table(columns))} if columns else {}
+        return MaterializeResult(metadata={**metadata, **said_now}, data_version=DataVersion(digest))
 
     return serving
 

@@ -4,9 +4,13 @@ from typing import Any
 
 from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, AssetKey, asset_check
 
-from assets.serving.log import SERVING
+from assets.champions.serving.watch import SERVING
+from assets.drift.served import JUDGED, served_columns, shift_table, shifted
+from assets.evaluation.incumbent import published_champion
+from assets.presentation import table
 from assets.serving.summary import recent_hours, totals
 from resources.lake import Lake
+from resources.mlflow import Mlflow
 from resources.settings import Settings
 
 NOTHING: dict[str, Any] = {"requests": 0, "state": "nothing was served yet, or no server logs to this lake"}
@@ -40,4 +44,19 @@ def serving_checks(settings: Settings) -> list[AssetChecksDefinition]:
     def unknown_segments(lake: Lake) -> AssetCheckResult:
         return judged(lake, "unknown", limits.unknown_segments)
 
-    return [latency, error_rate, unknown_segments]
+    @asset_check(
+        asset=key,
+        description=f"Inputs and forecasts lie within {limits.served_shift:g} spreads of the champion's own.",
+    )
+    def served_values(lake: Lake, mlflow: Mlflow) -> AssetCheckResult:
+        columns = served_columns(lake, published_champion(lake, mlflow))
+        moved = shifted(columns, limits.served_shift)
+        metadata: dict[str, Any] = {
+            "moved": [each.column for each in moved],
+            "columns judged": sum(each.state == JUDGED for each in columns),
+            "columns": table(shift_table(columns)),
+            "allowed": limits.served_shift,
+        }
+        return AssetCheckResult(passed=not moved, severity=AssetCheckSeverity.WARN, metadata=metadata)
+
+    return [latency, error_rate, unknown_segments, served_values]

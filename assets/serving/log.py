@@ -16,13 +16,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from assets.champions.serving.watch import LOG, seconds_of
+from assets.champions.serving.watch import LOG, SAMPLE, SERVING, seconds_of
 from assets.code_version import code_version
 from assets.models.line import BASELINE, FLEET_MODEL, SEGMENT_MODEL
 from resources.files import files_under, folders_in, read_file, remove, write_parquet
 from resources.lake import Lake
 
-SERVING, SAMPLE, DAY = "serving", "serving_sample", "day"
+DAY = "day"
 DAYS_KEPT, SAMPLED_AN_HOUR, SUFFIX = 14, 1_000, ".json"
 COUNTED = ("requests", "refused", "failed", "unknown", "rows")
 CODE_VERSION = code_version("assets.serving.log")

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from assets.champions.serving.watch import SERVING
+from assets.drift.served import RECENT, committed_values, recent_sample
 from assets.features.publish import FEATURES, current_features
-from assets.features.rebuild import committed_files
 from assets.forecasts.publish import FORECASTS
 from assets.presentation import BLUE, ORANGE, RED, new_figure
-from assets.serving.log import COUNTED, SAMPLE, SERVING, quantile
-from resources.files import filesystem
+from assets.serving.log import COUNTED, quantile
 from resources.lake import Lake
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RECENT, BUCKETS_READ = timedelta(days=7), 2
 QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}
 BINS, LEAST = 10, 1e-4
 
@@ -77,7 +74,7 @@ def refusals_plot(hours: pd.DataFrame) -> Figure:
 
 def values_served(lake: Lake) -> tuple[pd.DataFrame, pd.DataFrame]:
     """How forecasts and inputs of the sample are distributed, beside the batch forecasts and the committed features."""
-    sample = _recent_sample(lake)
+    sample = recent_sample(lake)
     batch = lake.table(FORECASTS)
     committed = batch.arrow(["forecast", "model"]).to_pandas() if batch.exists() else sample[["forecast", "model"]][:0]
     forecasts = [
@@ -106,32 +103,11 @@ def stability_index(reference: np.ndarray, current: np.ndarray) -> float | None:
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def _recent_sample(lake: Lake) -> pd.DataFrame:
-    table = lake.table(SAMPLE)
-    if not table.exists():
-        return pd.DataFrame({"model": [], "forecast": [], "inputs": []})
-    rows = table.arrow(["hour", "model", "forecast", "inputs"]).to_pandas()
-    return rows[rows["hour"] > rows["hour"].max() - RECENT]
-
-
-def _committed_inputs(lake: Lake, names: Iterable[str]) -> dict[str, pd.Series[float]]:
-    """Committed values of some columns, of a few buckets: segments are dealt to them by hash."""
-    import pyarrow.parquet as pq
-
+def _committed_inputs(lake: Lake, names: list[str]) -> dict[str, pd.Series[float]]:
     if not lake.table(FEATURES).exists():
         return {}
-    files = committed_files(lake, current_features(lake))
-    found: dict[str, list[pd.Series[float]]] = {}
-    for bucket in sorted(files)[:BUCKETS_READ]:
-        for file in files[bucket]:
-            system, path = filesystem(file)
-            with system.open_input_file(path) as stream:
-                opened = pq.ParquetFile(stream)
-                some = [name for name in names if name in opened.schema_arrow.names]
-                rows = opened.read(columns=some).to_pandas()
-            for name in some:
-                found.setdefault(name, []).append(_numbers(rows[name]))
-    return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
+    found = committed_values(lake, current_features(lake), names)
+    return {name: _numbers(found[name]) for name in names if name in found}
 
 
 def _numbers(values: pd.Series[Any]) -> pd.Series[float]:

@@ -21,6 +21,7 @@ from resources.judging import Promotion
 from resources.mlflow import CHALLENGER, CHAMPION, Mlflow
 from resources.problems import InputError
 from resources.pruned import record_pruned
+from tests.champions.killed import dying_at
 from tests.champions.test_publish import YES, judged, mlflow, publish, serving
 from tests.lakes import Trained
 
@@ -82,6 +83,26 @@ def test_a_rejected_version_never_serves_not_even_by_hand(own: Trained, mlflow: 
     for word in (approve, lambda *a: roll_back(a[0], a[1], ANN, 2)):
         with pytest.raises(InputError, match="version 2"):
             word(own.home.lake, mlflow, 2, ANN)
+
+
+def test_a_word_that_died_on_the_way_is_said_again(
+    own: Trained, mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(own, mlflow)
+    wait(own, mlflow, 10)
+    for number, word in ((2, lambda: reject(mlflow, 2, ANN)), (3, lambda: approve(own.home.lake, mlflow, 3, ANN))):
+        if number == 3:
+            wait(own, mlflow, 12)
+        for step in range(1, 20):
+            with monkeypatch.context() as patched:
+                said = dying_at(patched, step)(word)
+            if said is not None:
+                break
+        assert said is not None
+        assert step > 4, "it died in between"
+    assert (status(mlflow, "2"), status(mlflow, "3")) == ("rejected", "approved")
+    assert (alias(mlflow), alias(mlflow, "previous"), alias(mlflow, CHALLENGER)) == ("3", "1", None)
+    assert "served_since" in (mlflow.version("3") or {})
 
 
 def test_a_version_expires(own: Trained, mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def test_a_quiet_fleet_of_autocorrelated_series_is_quiet() -> None:
     found = [judged(autoregressive(100, 400, 0.8, draw).reshape(50, 2, 400)) for _ in range(20)]
     p_values = np.concatenate([each.p_values for each in found])
     assert (p_values <= 0.05).mean() == pytest.approx(0.05, abs=0.03)
-    assert (p_values <= 0.5).mean() == pytest.approx(0.5, abs=0.06)
+    assert 0.38 < (p_values <= 0.5).mean() < 0.56  # in the middle on the safe side: never below Simes' own
     assert sum(each.drifted.any() for each in found) <= 4  # 20 weeks, of which a twentieth may alarm
     naive = [stats.ks_2samp(row[:-7], row[-7:]).pvalue for row in autoregressive(200, 400, 0.8, draw)]
     assert np.mean(np.array(naive) < 0.05) > 0.3  # what is kept from being cried

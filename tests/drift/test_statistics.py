@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from assets.drift.statistics import chi_square_of_fit, chi_square_windows, ks_windows, stability_index
+from assets.drift.statistics import (
+    chi_square_of_fit,
+    chi_square_windows,
+    ks_windows,
+    spread_windows,
+    stability_index,
+)
+from tests.drift.series import autoregressive
 
 
 def two(before: np.ndarray, window: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -108,3 +115,26 @@ def test_neither_scale_nor_place_nor_order_matters(series: list[float], scale: f
     assert moved.statistic == pytest.approx(plain.statistic)
     within = np.concatenate([array[:-6][::-1], array[-6:][::-1]])
     assert ks_windows(within, groups, 2).statistic == pytest.approx(plain.statistic)
+
+
+def test_a_window_is_as_wide_in_the_past_as_now() -> None:
+    usual, count = np.array([-1.0, 1.1, -0.9, 1.2, -1.3, 0.8, 1.05]), 8
+    found = []
+    for odd in range(1, count):
+        windows = np.tile(usual, (40, 1))  # the first 33 lie before the windows that are compared
+        windows[32 + odd] *= 3
+        groups = np.repeat([0] * 33 + list(range(1, count)), len(usual))
+        found.append(spread_windows(windows.ravel(), groups, count)[odd - 1])
+    assert found == pytest.approx([found[0]] * len(found), rel=1e-9)
+    assert found[0] == pytest.approx(np.log(3.25 / 1.25), rel=1e-9)  # of widths 3 and 1, a quarter of one added to each
+
+
+def test_of_heavy_tails_the_current_window_is_wide_as_often_as_the_past_ones() -> None:
+    draw = np.random.default_rng(0)
+    series = np.exp(draw.uniform(0.3, 1.2, (2_000, 1)) * autoregressive(2_000, 400, 0.6, draw))
+    groups = np.maximum((np.arange(400) - 400) // 7 + 15, 0)
+    found = np.stack([spread_windows(each, groups, 15) for each in series])
+    assert found.shape == (2_000, 14)
+    for share in (0.9, 0.99):
+        wide = (found[:, -1] > np.quantile(found[:, :-1], share)).mean()
+        assert wide == pytest.approx(1 - share, abs=4 * np.sqrt(share * (1 - share) / 2_000))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +26,29 @@ from assets.evaluation.incumbent import published_champion
 from assets.forecasts.publish import FORECASTS
 from orchestration import definitions
 from orchestration.jobs import (
+    APPROVE,
+    BACKTEST,
     CHECK,
     INGEST,
     REQUARANTINE,
     RETRAIN_DRIFTED,
     ROLLBACK,
+    TUNING,
     WATCH_SERVING,
     WEEKLY_CYCLE,
 )
 from resources.settings import read_settings
 from resources.spark import Spark
+from tests.champions.killed import counting
 from tests.cycle import House, give_store, house, sales
 from tests.instances import SQLITE, documented_settings, instance_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.proof]
 
 MOST_TRIES = 40
-WEEK_ONE, WEEK_TWO = 60, 70
+WEEK_ONE, WEEK_TWO, WEEK_THREE = 60, 70, 80
+SAID = ("status", "approved_by", "rejected_by", "restored_by", "withdrawn_by", "replaces", "compared_with")
+APPROVED = {"action": "APPROVE", "by": "Ann", "note": ""}
 
 
 def job_of(config: str, job: str) -> JobDefinition:
@@ -76,7 +84,7 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
 @pytest.fixture(scope="module")
 def homes(tmp_path_factory: pytest.TempPathFactory, spark: Spark, patch: pytest.MonkeyPatch) -> Iterator[list[House]]:
     """Two fleets alike, each with an instance of its own: in the first every step fails once, in the other none."""
-    patch.setattr(definitions, "Spark", lambda **_: spark)
+    patch.setattr(definitions.Spark, "of", staticmethod(lambda _: spark))
     folder = tmp_path_factory.mktemp("reexecution")
     made = []
     for name in ("troubled", "calm"):
@@ -178,6 +186,8 @@ def test_what_arrives_and_a_second_cycle(homes: list[House]) -> None:
     (REQUARANTINE, None),
     (RETRAIN_DRIFTED, {"segment_models": {"segments": ["shop 1"]}}),
     (CHECK, None),
+    (BACKTEST, {"backtest": {"origins": 1}}),
+    (TUNING, None),
 ])  # fmt: skip
 def test_other_jobs(homes: list[House], job: str, config: dict[str, Any] | None) -> None:
     in_both(homes, job, config)
@@ -202,5 +212,80 @@ def test_a_rollback_is_carried_out_once(homes: list[House]) -> None:
     assert_alike(homes, commits=False)
     assert state(homes[0])["version"] == newest - 1
     # what is asked for anew is another word
-    assert run(homes[0], ROLLBACK, {"champions": {**word, "version": newest}}).success
-    assert state(homes[0])["version"] == newest
+    for home in homes:
+        assert run(home, ROLLBACK, {"champions": {**word, "version": newest}}).success
+        assert state(home)["version"] == newest
+
+
+def registered(home: House) -> dict[str, Any]:
+    """Aliases, and what is said of each version, but for when and by which run."""
+    named = {name: (home.mlflow.aliased(name) or {}).get("version") for name in ("champion", "previous", "challenger")}
+    return {
+        **named,
+        "said": {tags["version"]: {name: tags.get(name) for name in SAID} for tags in home.mlflow.versions()},
+    }
+
+
+def died_at_each_write(homes: list[House], config: dict[str, Any]) -> int:
+    """From one state of the registry: runs that die one write later each, re-executed from failure; gives how many."""
+    troubled, calm = homes
+    store = Path(troubled.settings.tracking_uri.removeprefix("sqlite:///"))
+    with closing(sqlite3.connect(":memory:")) as kept, closing(sqlite3.connect(store)) as live:
+        live.backup(kept)
+        job = ROLLBACK if config["action"] == "ROLLBACK" else APPROVE
+        assert run(calm, job, {"champions": config}).success
+        for write in range(1, MOST_TRIES):
+            kept.backup(live)
+            with pytest.MonkeyPatch.context() as patched:
+                counting(patched.setattr, write, died)
+                first = run(troubled, job, {"champions": config})
+            if first.success:
+                return write - 1
+            assert run(troubled, job, {"champions": config}, first.run_id).success, write
+            assert registered(troubled) == registered(calm), write
+            assert_alike(homes, commits=False)
+    raise AssertionError("it never ends")
+
+
+def died() -> None:
+    raise RuntimeError("died")
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("action", "days", "writes"), [("REJECT", WEEK_THREE, 3), ("APPROVE", WEEK_THREE + 1, 9)])
+def test_a_word_that_fails_in_the_middle_is_carried_out_once(
+    homes: list[House], action: str, days: int, writes: int
+) -> None:
+    serves = state(homes[0])["version"]
+    for home in homes:
+        home.configure(source={"path": "table.parquet"}, promotion={"mode": "manual"})
+        home.bring(sales(3, days))
+        assert run(home, WEEKLY_CYCLE).success
+        assert (state(home)["version"], registered(home)["challenger"]) == (serves, str(home.versions()))
+    assert died_at_each_write(homes, {**APPROVED, "action": action}) >= writes
+    assert state(homes[0])["version"] == (serves if action == "REJECT" else homes[0].versions())
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("segments", [[], ["shop 1"]])
+def test_a_rollback_that_fails_in_the_middle_is_carried_out_once(homes: list[House], segments: list[str]) -> None:
+    before, word = state(homes[0]), {**APPROVED, "action": "ROLLBACK", "segments": segments}
+    assert died_at_each_write(homes, word) > 8
+    assert state(homes[0])["version"] != before["version"]
+
+
+def test_every_job_is_tried(homes: list[House]) -> None:
+    tried = {
+        WEEKLY_CYCLE,
+        INGEST,
+        REQUARANTINE,
+        RETRAIN_DRIFTED,
+        CHECK,
+        BACKTEST,
+        TUNING,
+        WATCH_SERVING,
+        ROLLBACK,
+        APPROVE,
+    }
+    made = definitions.fleet_definitions(homes[0].settings).resolve_all_job_defs()
+    assert {job.name for job in made if not job.name.startswith("__")} == tried

@@ -90,7 +90,7 @@ CHECKS = {
     "live_errors": {"actuals_arrived", "as_good_as_promised"},
     "drift": {"drifted_share", "current_data_arrived", "calibrated"},
     "forecasts": {"complete", "finite", "schema", "known_ahead_given"},
-    "serving": {"latency", "error_rate", "unknown_segments"},
+    "serving": {"latency", "error_rate", "unknown_segments", "served_values"},
 }
 
 

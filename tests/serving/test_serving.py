@@ -16,13 +16,14 @@ from dagster._core.test_utils import create_run_for_test
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assets.champions.serving.watch import LOG, STEP, step_of
+from assets.champions.serving.watch import LOG, SAMPLE, SERVING, STEP, step_of
 from assets.serving import log as log_module
 from assets.serving.asset import serving_asset
 from assets.serving.checks import serving_checks
-from assets.serving.log import DAYS_KEPT, SAMPLE, SERVING, fold_log, has_news, quantile
+from assets.serving.log import DAYS_KEPT, fold_log, has_news, quantile
 from assets.serving.summary import recent_hours, stability_index, totals
 from resources.lake import Lake
+from resources.mlflow import Mlflow
 from resources.settings import Settings
 from tests.cycle import minimal
 from tests.looking import Looking
@@ -136,18 +137,23 @@ def test_quantiles_of_the_histogram_are_at_most_5_percent_too_high(latencies: li
     assert exact * (1 - 1e-9) <= found <= exact * STEP * (1 + 1e-9)
 
 
+def nobody(lake: Lake) -> Mlflow:
+    """An MLflow in which no champion is registered."""
+    return Mlflow(tracking_uri=f"sqlite:///{lake.root}/none.db", experiment="tiny")
+
+
 def outcomes(lake: Lake, **limits: Any) -> dict[str, bool]:
     """Whether each check passes, once the asset was made of the log."""
     settings = Settings.model_validate({**minimal(), "checks": limits})
     made = [serving_asset(settings), *serving_checks(settings)]
     with DagsterInstance.ephemeral() as instance:
-        result = materialize(made, instance=instance, resources={"lake": lake})
+        result = materialize(made, instance=instance, resources={"lake": lake, "mlflow": nobody(lake)})
         event = instance.get_latest_materialization_event(AssetKey(["tiny", SERVING]))
     assert event is not None
     return {each.check_name: each.passed for each in result.get_asset_check_evaluations()}
 
 
-ALL = {"latency": True, "error_rate": True, "unknown_segments": True}
+ALL = {"latency": True, "error_rate": True, "unknown_segments": True, "served_values": True}
 
 
 @pytest.mark.parametrize(("said", "fails"), [
@@ -164,7 +170,7 @@ def test_each_check_fails_for_its_own_reason(lake: Lake, logged: Log, said: dict
 
 def test_limits_are_those_of_fleet_yaml(lake: Lake, logged: Log) -> None:
     logged(seconds=2.0, failed=1, unknown=1)
-    assert outcomes(lake) == dict.fromkeys(ALL, False)
+    assert outcomes(lake) == {**dict.fromkeys(ALL, False), "served_values": True}
     assert outcomes(lake, latency=3.0, serving_errors=0.1, unknown_segments=0.1) == ALL
 
 

@@ -29,6 +29,7 @@ from assets.champions.serving.cache import from_environment
 from resources.problems import InputError
 
 LOG = "serving_log"  # folder in the lake
+SERVING, SAMPLE = "serving", "serving_sample"  # tables that it is folded into
 LOG_VARIABLE, SECONDS_VARIABLE = "FLEET_SERVING_LOG", "FLEET_SERVING_LOG_SECONDS"
 OFF, SECONDS = "off", 300.0
 # set by `mlflow models serve` for its workers (mlflow.pyfunc.scoring_server): nobody else serves
