@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,12 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in uri:
         return pafs.LocalFileSystem(), uri
     return pafs.FileSystem.from_uri(uri)
+
+
+def storage_options(uri: str) -> dict[str, str] | None:
+    """What deltalake has to be told of a bucket beside the environment: that its endpoint may be `http`."""
+    plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    return {"allow_http": "true"} if plain and uri.startswith("s3://") else None
 
 
 def folder_of_glob(path: str) -> str:
