@@ -97,10 +97,9 @@ def _load(spark: SparkSession, files: SourceFiles, settings: Settings, layout: L
     from pyspark.sql import functions as F
 
     if layout is not None and left_to_workers(spark, files):
-        frame = rows_by_workers(spark, files)
-        if problems := unusable_names(frame.columns, files):
+        if problems := unusable_names(layout.names, files):
             raise InputError(problems)
-        return frame
+        return rows_by_workers(spark, files)
     frame = _rows(spark.read.options(**text_options(files, settings)), files, settings)
     if problems := unusable_names(frame.columns, files):
         raise InputError(problems)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from assets.raw.source import CORRUPT, FILE, ROW, SourceFiles
 from resources.frames import as_spark_has, batches_of, by_workers, schema_of, shaped
@@ -69,7 +69,7 @@ def rows_by_workers(session: SparkSession, files: SourceFiles) -> DataFrame:
 def _whole_uri(files: SourceFiles, path: str) -> str:
     """A file's URI with the options that the source's has (`?endpoint_override=...`)."""
     _, mark, options = files.given.partition("?")
-    return files.uri_of(path) + mark + options
+    return files.uri_of(quote(path)) + mark + options if mark else files.uri_of(path)
 
 
 def _rows(
