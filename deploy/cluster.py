@@ -152,9 +152,10 @@ def main() -> None:
     options.add_argument("--memory", default="2g", help="of each worker")
     options.add_argument("--gpus", type=int, default=1, help="addresses that each worker offers")
     options.add_argument("--port", type=int, default=7077)
+    options.add_argument("--ui-port", type=int, default=8080, help="of the master's page")
     given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="fleet_cluster_") as folder:
-        cluster = Cluster(Path(folder), given.port, 8080)
+        cluster = Cluster(Path(folder), given.port, given.ui_port)
         try:
             cluster.start()
             for number in range(given.workers):

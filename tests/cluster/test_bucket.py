@@ -6,10 +6,7 @@ shipped to them.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,16 +25,16 @@ from assets.models.store import latest_training
 from deploy.cluster import Cluster
 from resources.files import files_under, write_parquet
 from resources.mlflow import CHAMPION
-from resources.settings import REPOSITORY_ROOT, Settings, read_settings
+from resources.settings import Settings, read_settings
 from tests.buckets import REACHED_BY, served_bucket
 from tests.cluster.apart import open_folder, packed_python, stranger
+from tests.cluster.command import fleet
 from tests.cycle import House, house, minimal, sales
 from tests.lakes import Trained, listed, train
 from tests.mlflow_server import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.proof]
 WEEK_ONE, WEEK_TWO = 60, 64
-COMMAND = f"import sys; sys.path.insert(0, {str(REPOSITORY_ROOT)!r}); from orchestration.cli import main; main()"
 
 
 @dataclass(frozen=True)
@@ -72,15 +69,8 @@ class Apart:
         return read_settings(self.folder / "fleet.yaml")
 
     def fleet(self, *arguments: str) -> str:
-        """What the command says that ends well, started in the driver's folder."""
-        done = subprocess.run(
-            [sys.executable, "-c", COMMAND, *arguments],
-            cwd=self.folder,
-            env={**os.environ, "DAGSTER_HOME": str(self.folder / "dagster")},
-            capture_output=True, text=True, check=False, timeout=500,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[:6000]
-        return done.stdout + done.stderr
+        """What the command says in the driver's folder."""
+        return fleet(self.folder, *arguments)
 
 
 @pytest.fixture(scope="module")
