@@ -55,7 +55,7 @@ def packed_python(folder: Path) -> Path:
         f'exec "$home/bin/{version}" "$@"\n'
     )
     start.chmod(0o755)
-    with tarfile.open(folder / "environment.tar", "w") as archive:
-        for part in made.iterdir():  # Spark cannot unpack an entry for the folder itself
+    with tarfile.open(folder / "environment.tar.gz", "w:gz", compresslevel=1) as archive:
+        for part in made.iterdir():
             archive.add(part, part.name)
-    return folder / "environment.tar"
+    return folder / "environment.tar.gz"

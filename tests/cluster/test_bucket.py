@@ -22,13 +22,16 @@ from assets.evaluation.live_errors import LIVE_ERRORS
 from assets.forecasts.publish import FORECASTS
 from assets.models.line import TRAINED
 from assets.models.store import latest_training
-from deploy.cluster import Cluster
+from deploy.cluster import Cluster, free_port
 from resources.files import files_under, write_parquet
 from resources.mlflow import CHAMPION
 from resources.settings import Settings, read_settings
+from resources.spark import Spark
 from tests.buckets import REACHED_BY, served_bucket
 from tests.cluster.apart import open_folder, packed_python, stranger
 from tests.cluster.command import fleet
+from tests.cluster.driver import Driver
+from tests.cluster.programs import problems_of
 from tests.cycle import House, house, minimal, sales
 from tests.lakes import Trained, listed, train
 from tests.mlflow_server import Server
@@ -63,6 +66,10 @@ class Apart:
             },
         }  # fmt: skip
         (self.folder / "fleet.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+
+    def given(self) -> dict[str, Any]:
+        """What a driver's `Spark` is configured with."""
+        return Spark.of(self.settings).model_dump()
 
     @property
     def settings(self) -> Settings:
@@ -146,3 +153,16 @@ def test_rows_that_a_user_brings_are_scored(apart: Apart, weeks: list[str]) -> N
     scored = pd.read_parquet(out)
     assert len(scored) == len(ahead)
     assert scored["forecast"].notna().all()
+
+
+def test_a_bucket_that_workers_cannot_reach_is_named(apart: Apart, weeks: list[str]) -> None:
+    given = apart.given()
+    given["variables"] = [name for name in given["variables"] if name != "AWS_ENDPOINT_URL"]
+    given["conf"] |= {"spark.executorEnv.AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
+    driver = Driver()
+    try:
+        said = driver.run(problems_of, given)
+    finally:
+        driver.close()
+    assert f"does not see the lake {apart.bucket}/fleet" in said
+    assert "spark.variables" in said
