@@ -19,7 +19,6 @@ import yaml
 
 from assets.champions.asset import CHAMPIONS
 from assets.evaluation.live_errors import LIVE_ERRORS
-from assets.forecasts.publish import FORECASTS
 from assets.models.line import TRAINED
 from assets.models.store import latest_training
 from deploy.cluster import Cluster, free_port
@@ -120,7 +119,7 @@ def test_two_weeks_are_trained_judged_and_published(apart: Apart, weeks: list[st
     assert home.versions() >= 1
     assert home.mlflow.aliased(CHAMPION) is not None
     assert home.lake.table(CHAMPIONS).exists()
-    assert set(home.lake.table(FORECASTS).arrow()["segment"].to_pylist()) == {f"shop {n}" for n in range(4)}
+    assert set(home.forecasts()["shop"]) == {f"shop {n}" for n in range(4)}
     assert home.lake.table(LIVE_ERRORS).row_count() > 0, "the first week's forecasts met the labels of the second"
     training = latest_training(home.lake)
     assert training is not None
