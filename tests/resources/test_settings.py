@@ -200,7 +200,7 @@ SERVED = MINIMAL + "mlflow: {tracking_uri: http://there}\n"
 
 
 @pytest.mark.parametrize(
-    "lake", ["hdfs://host/x", "gs://bucket/x", "s3://key:word@bucket/x", "s3://bucket/x?region=a", "s3://"]
+    "lake", ["hdfs://host/x", "gs://bucket/x", "s3://key@bucket/x", "s3://bucket/x?region=a", "s3://"]
 )
 def test_a_lake_that_is_neither_a_folder_nor_a_plain_bucket_is_refused(tmp_path: Path, lake: str) -> None:
     assert f"{lake} is neither a folder nor a bucket" in problems(tmp_path, SERVED + f"lake: {lake}\n")[0]
@@ -210,7 +210,7 @@ def test_a_lake_that_is_neither_a_folder_nor_a_plain_bucket_is_refused(tmp_path:
 def test_a_lake_in_a_bucket_needs_a_server_of_mlflow(tmp_path: Path) -> None:
     assert read_settings(write(tmp_path, SERVED + "lake: s3://bucket/x\n")).lake == "s3://bucket/x"
     said = problems(tmp_path, MINIMAL + "lake: s3://bucket/x\n")[0]
-    assert "mlflow.tracking_uri is not set" in said
+    assert "mlflow.tracking_uri: is not set" in said
 
 
 def test_tracking_uri_configured_before_environment_before_lake(
