@@ -16,7 +16,7 @@ from assets.models.quantiles import quantile_name
 from assets.models.store import as_listing
 from assets.raw.parse import KEY, PERIOD, SOURCE
 from assets.raw.source import FILE, ROW, format_of
-from resources.files import copy_file, filesystem
+from resources.files import copy_from, filesystem
 from resources.frames import frame_of, save_frame
 from resources.problems import InputError, Problem
 from resources.settings import is_local
@@ -79,7 +79,7 @@ def write_scored(
         save_frame(result, folder)
     system, path = filesystem(folder)
     parts = [info.path for info in system.get_file_info(pafs.FileSelector(path)) if "/part-" in info.path]
-    copy_file(parts[0], out)
+    copy_from(system, parts[0], out)
 
 
 def _refuse_nested(rows: DataFrame, out: str) -> None:

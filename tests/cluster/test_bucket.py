@@ -132,7 +132,7 @@ def test_two_weeks_are_trained_judged_and_published(apart: Apart, weeks: list[st
 def test_nothing_is_shared_but_the_bucket(apart: Apart, weeks: list[str]) -> None:
     assert {path.name for path in apart.folder.iterdir()} <= {"fleet.yaml", "dagster"}, "no lake beside the driver"
     logs = list(apart.cluster.folder.glob("worker*/work/app-*/*/stderr"))
-    assert len({log.parts[-4] for log in logs}) == 2, "both workers had an executor"
+    assert len({log.parts[-5] for log in logs}) == 2, "both workers had an executor"
     if apart.cluster.account is not None:
         assert {log.stat().st_uid for log in logs} == {apart.cluster.account}
     assert not [file.uri for file in files_under(f"{apart.bucket}/fleet") if "probe-" in file.uri or ".tmp" in file.uri]
