@@ -34,11 +34,15 @@ def free_port() -> int:
 
 @dataclass
 class Cluster:
-    """A master and its workers, each in a process group of its own, with logs and work in a folder."""
+    """A master and its workers, each in a process group of its own, with logs and work in a folder.
+
+    With `account` (a user's number, which only root may give) they run as that user, who is at home in their folders.
+    """
 
     folder: Path
     port: int = field(default_factory=free_port)
     ui_port: int = field(default_factory=free_port)
+    account: int | None = None
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -54,7 +58,7 @@ class Cluster:
     def add_worker(self, name: str, cores: int, memory: str, gpus: list[str]) -> None:
         """Starts a worker that offers some GPU addresses."""
         own = self.folder / name
-        own.mkdir()
+        self._own_folder(name)
         options = ["--host", HOST, "--cores", str(cores), "--memory", memory, "--work-dir", str(own / "work")]
         if gpus:
             properties = own / "worker.properties"
@@ -89,11 +93,12 @@ class Cluster:
         import pyspark
 
         home = Path(pyspark.__file__).parent
-        own = self.folder / name
-        own.mkdir(exist_ok=True)
+        own = self._own_folder(name)
         # nothing of this repository: what workers know of it must have been shipped
         kept = {key: os.environ[key] for key in ("PATH", "HOME", "JAVA_HOME", "LANG") if key in os.environ}
         environment = {**kept, "SPARK_HOME": str(home), "SPARK_LOCAL_DIRS": str(own / "scratch")}
+        if self.account is not None:
+            environment |= {"HOME": str(own), "TMPDIR": str(own)}
         with (own / "log").open("wb") as log:
             self.processes[name] = subprocess.Popen(
                 [str(home / "bin" / "spark-class"), main, *arguments],
@@ -103,7 +108,17 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                user=self.account,
+                group=self.account,
+                extra_groups=None if self.account is None else [],
             )
+
+    def _own_folder(self, name: str) -> Path:
+        own = self.folder / name
+        own.mkdir(exist_ok=True)
+        if self.account is not None:
+            os.chown(own, self.account, self.account)
+        return own
 
 
 def discovery_script(folder: Path, addresses: list[str]) -> Path:
@@ -137,9 +152,10 @@ def main() -> None:
     options.add_argument("--memory", default="2g", help="of each worker")
     options.add_argument("--gpus", type=int, default=1, help="addresses that each worker offers")
     options.add_argument("--port", type=int, default=7077)
+    options.add_argument("--ui-port", type=int, default=8080, help="of the master's page")
     given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="fleet_cluster_") as folder:
-        cluster = Cluster(Path(folder), given.port, 8080)
+        cluster = Cluster(Path(folder), given.port, given.ui_port)
         try:
             cluster.start()
             for number in range(given.workers):

@@ -38,6 +38,7 @@ EXAMPLES = {
     "spark.master": "write local[*], spark://host:7077, yarn or k8s://https://host:6443",
     "spark.memory": "write a number with m, g or t such as 4g",
     "spark.executor_memory": "write a number with m, g or t such as 8g",
+    "spark.environment": "write what venv-pack or conda-pack made, such as environment.tar.gz",
     "spark.conf": "write Spark's own keys such as {spark.sql.shuffle.partitions: 200}",
     "spark.variables": "write names such as [AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY]",
     "gpu": "write {device: gpu, per_task: 0.25, minimum_rows: 100000}",
@@ -84,6 +85,12 @@ def _variable(value: str) -> str:
     return value
 
 
+def _packed(value: str) -> str:
+    if not value.endswith((".tar.gz", ".tgz")):
+        raise ValueError(f"{value!r} is no .tar.gz, the one kind that Spark unpacks with programs that can be started")
+    return value
+
+
 def _least_rows(value: Any) -> Any:
     if value != "auto" and (type(value) is not int or value < 1):
         raise ValueError(f"{value!r} is no number of rows")
@@ -107,7 +114,7 @@ class SparkSettings(Section):
     executor_memory: Memory | None = None
     cores: Positive | None = None
     executors: Positive | None = None
-    environment: Path | None = None
+    environment: Annotated[Path, AfterValidator(_packed)] | None = None
     python: Path | None = None
     packages: list[Path] = []
     variables: list[Annotated[str, AfterValidator(_variable)]] = []

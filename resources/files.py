@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator
@@ -16,15 +17,28 @@ if TYPE_CHECKING:
 
 COPIED_AT_ONCE = 1 << 22
 WILDCARD = r"[*?\[]"
+S3 = "s3://"
 
 
 def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
-    """PyArrow's file system for a URI or local path, and the path in it."""
+    """PyArrow's file system for a URI or local path, and the path in it.
+
+    A bucket's path is taken letter by letter, but in a URI with options (`?endpoint_override=...`): percent-encoded.
+    """
     import pyarrow.fs as pafs
 
     if "://" not in uri:
         return pafs.LocalFileSystem(), uri
-    return pafs.FileSystem.from_uri(uri)
+    if not uri.startswith(S3) or "?" in uri:
+        return pafs.FileSystem.from_uri(uri)
+    bucket, slash, path = uri.removeprefix(S3).partition("/")
+    return pafs.FileSystem.from_uri(f"{S3}{bucket}")[0], f"{bucket}{slash}{path}".rstrip("/")
+
+
+def storage_options(uri: str) -> dict[str, str] | None:
+    """What deltalake has to be told of a bucket beside the environment: that its endpoint may be `http`."""
+    plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    return {"allow_http": "true"} if plain and uri.startswith(S3) else None
 
 
 def folder_of_glob(path: str) -> str:

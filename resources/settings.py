@@ -217,7 +217,12 @@ class Settings(Section):
     def tracking_uri(self) -> str:
         """MLflow's tracking URI, not resolved: configured, of the environment, or SQLite beside the lake."""
         exported = "${MLFLOW_TRACKING_URI}" if os.environ.get("MLFLOW_TRACKING_URI") else None
-        return self.mlflow.tracking_uri or exported or f"sqlite:///{self.lake}/mlflow/mlflow.db"
+        return self.mlflow.tracking_uri or exported or self.own_store
+
+    @property
+    def own_store(self) -> str:
+        """The embedded store of MLflow, beside a lake that is a folder."""
+        return f"sqlite:///{self.lake}/mlflow/mlflow.db"
 
 
 def is_local(path: str) -> bool:
@@ -273,9 +278,15 @@ def _placed(settings: Settings, file: Path) -> Settings:
         path = resolved(path, f"{name} source.path")
     source = settings.source.model_copy(update={"path": absolute(path, folder)})
     lake = absolute(resolved(settings.lake, f"{name} lake"), folder)
-    if not is_local(lake):
-        what = f"{lake} is no folder, and the embedded Spark writes to folders only"
-        raise InputError([Problem(f"{name} lake", what, "name a folder of this machine, such as data/lake")])
+    if not is_local(lake) and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^?#]*)?", lake):
+        what = f"{lake} is neither a folder nor a bucket such as s3://sales/fleet"
+        remedy = "write a folder or s3://; what it takes to reach the bucket is exported (docs/cluster.md)"
+        raise InputError([Problem(f"{name} lake", what, remedy)])
+    if not is_local(lake) and settings.tracking_uri == settings.own_store:
+        what = "is not set, and MLflow's embedded store cannot lie in a bucket"
+        raise InputError(
+            [Problem(f"{name} mlflow.tracking_uri", what, "name MLflow's server, such as http://host:5000")]
+        )
     if unquote(lake) != lake:
         what = f"{lake} holds a percent escape, which Delta Lake takes for another character"
         raise InputError([Problem(f"{name} lake", what, "choose a folder without it")])

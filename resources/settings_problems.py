@@ -128,7 +128,7 @@ EXAMPLES = {
     "schedule.cron": "write '0 3 * * 1' for Mondays at three in the morning",
     "schedule.timezone": "write Asia/Tokyo, Europe/Berlin or UTC",
     "retention": "write {keep: 8, pinned: [3, 7]}: versions to keep, and snapshots to keep whatever their age",
-    "lake": "write a folder such as data/lake",
+    "lake": "write a folder such as data/lake, or a bucket such as s3://sales/fleet",
     "dagster": "write {home: /srv/dagster, storage: '${DAGSTER_POSTGRES_URL}', webserver: http://127.0.0.1:3000}",
     "model.params": "write LightGBM parameters such as {learning_rate: 0.05}",
     **OF_COMPUTING,

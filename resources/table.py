@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
-from resources.files import filesystem, is_hidden, missing_folders, remove, remove_empty
+from resources.files import filesystem, is_hidden, missing_folders, remove, remove_empty, storage_options
 from resources.problems import InputError, Problem
 
 if TYPE_CHECKING:
@@ -247,6 +247,7 @@ class Table:
                 partition_by=partition_by,
                 commit_properties=_properties(record),
                 post_commithook_properties=_hooks(),
+                storage_options=storage_options(self.uri),
             )
         else:
             self._write(adds, mode, schema, partition_by, record)
@@ -255,7 +256,10 @@ class Table:
     def _delta(self, version: int | None = None) -> DeltaTable | None:
         from deltalake import DeltaTable
 
-        return DeltaTable(self.uri, version=version) if DeltaTable.is_deltatable(self.uri) else None
+        options = storage_options(self.uri)
+        if not DeltaTable.is_deltatable(self.uri, options):
+            return None
+        return DeltaTable(self.uri, version=version, storage_options=options)
 
 
 def staged_files(staging: Staging) -> list[str]:

@@ -26,6 +26,7 @@ from resources.files import (
     write_file,
 )
 from resources.problems import InputError, Problem
+from resources.settings import is_local
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -36,6 +37,7 @@ NEEDED = ("dagster", "lightgbm", "numpy", "pandas", "pyarrow", "deltalake")
 REGISTERED_IN = {"spark": 60.0, "yarn": 300.0, "k8s": 300.0}
 PROBES_AN_EXECUTOR, PROBE_SECONDS = 4, 0.1
 WHERE = "spark.master"
+OF_A_BUCKET = "name what they need to reach it in spark.variables, such as AWS_ACCESS_KEY_ID (docs/cluster.md)"
 
 
 def versions() -> dict[str, str]:
@@ -187,7 +189,8 @@ def _problems(report: dict[str, Any], shown: Mapping[str, str]) -> Iterator[Prob
     else:
         yield from _differences(report, versions())
     for path in report["unseen"]:
-        yield Problem(where, f"does not see {shown[path]}", "mount it on all workers under the same path")
+        remedy = "mount it on all workers under the same path" if is_local(path) else OF_A_BUCKET
+        yield Problem(where, f"does not see {shown[path]}", remedy)
 
 
 def _differences(report: dict[str, Any], expected: Mapping[str, str]) -> list[Problem]:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pandas as pd
 import pytest
+
+REACHED_BY = {
+    "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}  # fmt: skip
 
 
 class Bucket:
@@ -47,3 +56,33 @@ def serving(environment: pytest.MonkeyPatch) -> Iterator[Bucket]:
         yield Bucket(boto3.client("s3", endpoint_url=f"http://{host}:{port}"), f"{host}:{port}")
     finally:
         server.stop()
+
+
+@contextmanager
+def served_bucket(environment: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URI of an empty bucket, all that it takes to reach it being in the environment.
+
+    Its server is a process of its own: deltalake holds the interpreter while it waits for an answer.
+    """
+    import boto3
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    for name, value in REACHED_BY.items():
+        environment.setenv(name, value)
+    environment.setenv("AWS_ENDPOINT_URL", address)
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            with suppress(OSError):
+                urlopen(f"{address}/moto-api/", timeout=5).read()
+                break
+            time.sleep(0.1)
+        boto3.client("s3").create_bucket(Bucket="lake")
+        yield "s3://lake"
+    finally:
+        server.kill()
+        server.wait()

@@ -38,6 +38,7 @@ from assets.models.store import (
 )
 from assets.raw.parse import KEY, PERIOD
 from resources.files import write_parquet
+from resources.frames import frame_of
 from resources.lake import Lake
 from resources.problems import InputError
 from resources.settings import Settings
@@ -231,7 +232,7 @@ def candidate(
 
 def fleet_mean(spark: Spark, files: BucketFiles, label: str, through: int) -> float:
     """Mean label of the whole fleet up to a period, without slips: the forecast where nothing is known of a segment."""
-    frame = spark.session().read.parquet(*[file for own in files.values() for file in own])
+    frame = frame_of(spark.session(), [file for own in files.values() for file in own], columns=[PERIOD, label])
     known, size = frame.where(f"{PERIOD} <= {through}"), f"abs({quoted(label)})"
     usual = known.selectExpr(f"percentile_approx(nullif({size}, 0), {USUAL})").first()
     if usual and usual[0]:

@@ -16,6 +16,8 @@ from assets.raw.recipe import Recipe
 from assets.raw.source import FILE, LINEAGE, PARSED_BY_US, ROW, find_files, format_of
 from assets.raw.text_files import refuse_unreadable_text
 from resources.contract import Contract
+from resources.files import files_under
+from resources.frames import frame_of, save_frame
 from resources.problems import InputError, Problem
 from resources.settings import Settings, Source
 from resources.spark import Spark, quoted, spark_errors
@@ -53,12 +55,12 @@ def stage_brought(
             refuse_unreadable_text(files, theirs)
             raw = under_own_names(read_source(spark.session(), files, theirs, needed), aliases_only)
             placed = _placed(parse_rows(raw, theirs, dict(kinds)), features, recipe)
-            _numbered(placed, features, kinds).write.parquet(folder)
+            save_frame(_numbered(placed, features, kinds), folder)
     except spark_errors() as error:
         raise unreadable(theirs, error) from None
     except InputError as error:
         raise InputError([Problem(f"--input {table}", found.what, found.remedy) for found in error.problems]) from None
-    return spark.session().read.parquet(folder)
+    return frame_of(spark.session(), [file.uri for file in files_under(folder) if file.uri.endswith(".parquet")])
 
 
 def _numbered(placed: DataFrame, features: FeatureSet, kinds: Iterable[str]) -> DataFrame:

@@ -15,6 +15,7 @@ from assets.features.leak import find_leaks
 from assets.features.publish import FEATURES, QUARANTINE, SEGMENTS, current_features
 from assets.raw.parse import KEY, PERIOD
 from assets.remembered import remembered
+from resources.frames import frame_of
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark
@@ -34,8 +35,8 @@ def features_checks(settings: Settings) -> list[AssetChecksDefinition]:
     @asset_check(asset=key, blocking=True, description="No two rows have the same segment and time.")
     def unique(lake: Lake, spark: Spark) -> AssetCheckResult:
         def repeated() -> dict[str, list[str]]:
-            frame = spark.session().read.parquet(*lake.table(FEATURES).files()).groupBy(KEY, PERIOD).count()
-            rows = frame.where("count > 1").limit(10).collect()
+            frame = frame_of(spark.session(), lake.table(FEATURES).files(), columns=[KEY, PERIOD])
+            rows = frame.groupBy(KEY, PERIOD).count().where("count > 1").limit(10).collect()
             return {"examples": [f"{row[KEY]} at period {row[PERIOD]}" for row in rows]}
 
         found = remembered(lake, "unique", current_features(lake).digest, repeated)

@@ -9,6 +9,7 @@ import numpy as np
 from assets.features.publish import FEATURES, SEGMENTS, FeatureSet
 from assets.raw.parse import KEY, PERIOD
 from assets.remembered import known_before, remembered
+from resources.frames import frame_of
 from resources.lake import Lake
 from resources.spark import Spark, quoted
 
@@ -30,7 +31,7 @@ def feature_facts(lake: Lake, spark: Spark, features: FeatureSet) -> dict[str, A
 
 
 def _found(lake: Lake, spark: Spark, features: FeatureSet) -> dict[str, Any]:
-    frame = spark.session().read.parquet(*lake.table(FEATURES).files(features.version))
+    frame = frame_of(spark.session(), lake.table(FEATURES).files(features.version))
     history = frame.where(f"{PERIOD} <= {features.profile.last_period}")
     names, text, label = features.recipe.features, set(features.recipe.text_features), quoted(features.recipe.label)
     points = ", ".join(str(n / (PERCENTILES - 1)) for n in range(PERCENTILES))

@@ -27,6 +27,7 @@ from assets.raw.recipe import Recipe, recipe_of
 from assets.raw.rules import Rule, failed_at_work, rules_of
 from assets.raw.snapshot import RAW, read_snapshot
 from assets.raw.tuned import with_tuned
+from resources.frames import save_frame
 from resources.lake import Lake
 from resources.problems import InputError, Problem
 from resources.settings import Settings
@@ -235,5 +236,5 @@ def _write(table: Table, frame: DataFrame, record: dict[str, Any]) -> int:
     from pyspark.sql.pandas.types import to_arrow_schema
 
     with table.staging() as staging:
-        frame.write.parquet(staging.uri)
+        save_frame(frame, staging.uri)
         return table.commit(staging, to_arrow_schema(frame.schema, timezone="UTC"), record)

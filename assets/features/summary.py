@@ -10,8 +10,9 @@ from assets.features.facts import feature_facts
 from assets.features.publish import QUARANTINE, FeatureSet
 from assets.presentation import BLUE, ORANGE, new_figure
 from assets.raw.parse import KEY
+from resources.frames import frame_of
 from resources.lake import Lake
-from resources.spark import Spark, literal_path
+from resources.spark import Spark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,7 +51,7 @@ def quarantine_rows(lake: Lake, version: int) -> pd.DataFrame:
 def quarantine_by_segment(lake: Lake, spark: Spark, version: int) -> pd.DataFrame:
     """How many rows of each segment were refused, most first: `segment` (null: no key), `rows`."""
     files = lake.table(QUARANTINE).files(version)
-    counted = spark.session().read.parquet(*map(literal_path, files)).groupBy(KEY).count().toPandas()
+    counted = frame_of(spark.session(), files, columns=[KEY]).groupBy(KEY).count().toPandas()
     return counted.set_axis(["segment", "rows"], axis=1).sort_values(["rows", "segment"], ascending=[False, True])
 
 

@@ -29,6 +29,7 @@ from assets.models.store import Training, as_listing, shared_listing, trainings
 from assets.raw.parse import KEY, PERIOD, Kind
 from assets.raw.recipe import Recipe
 from resources.files import remove, write_parquet
+from resources.frames import save_frame
 from resources.lake import Lake
 from resources.problems import InputError, Problem
 from resources.settings import Settings
@@ -136,7 +137,7 @@ def _staged_features(
     history = rows_as_trained(lake, spark, settings, features, recipe) if recipe.time else None
     committed = from_arrow_schema(lake.table(FEATURES).schema(features.version))
     types = {field.name: field.dataType.simpleString() for field in committed}
-    brought_features(rows, history, features, recipe, types).write.partitionBy(BUCKET).parquet(folder)
+    save_frame(brought_features(rows, history, features, recipe, types), folder, partition_by=BUCKET)
     return by_bucket([f"{folder}/{file}" for file in staged_files(Staging(*folder.rsplit("/", 1)))])
 
 

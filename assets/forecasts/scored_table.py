@@ -16,9 +16,11 @@ from assets.models.quantiles import quantile_name
 from assets.models.store import as_listing
 from assets.raw.parse import KEY, PERIOD, SOURCE
 from assets.raw.source import FILE, ROW, format_of
-from resources.files import copy_file, filesystem
+from resources.files import copy_from, filesystem
+from resources.frames import frame_of, save_frame
 from resources.problems import InputError, Problem
-from resources.spark import Spark, literal_path, quoted
+from resources.settings import is_local
+from resources.spark import Spark, quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -62,6 +64,9 @@ def write_scored(
     from pyspark.sql import functions as F
 
     _refuse_nested(rows, out)
+    if format_of(out) == "csv" and not is_local(folder):
+        what = "CSV is written by Spark, which cannot write to a lake in a bucket"
+        raise InputError([Problem(f"--out {out}", what, "end it in .parquet")])
     columns = original_columns(rows)
     whole = _with_forecasts(spark, rows, scored, champion, levels).repartition(1).sortWithinPartitions(FILE, ROW)
     result = whole.select(
@@ -71,10 +76,10 @@ def write_scored(
     if format_of(out) == "csv":
         result.write.options(**CSV).csv(folder)
     else:
-        result.write.parquet(folder)
+        save_frame(result, folder)
     system, path = filesystem(folder)
     parts = [info.path for info in system.get_file_info(pafs.FileSelector(path)) if "/part-" in info.path]
-    copy_file(parts[0], out)
+    copy_from(system, parts[0], out)
 
 
 def _refuse_nested(rows: DataFrame, out: str) -> None:
@@ -93,7 +98,7 @@ def _with_forecasts(
     from pyspark.sql.pandas.types import from_arrow_schema
 
     session, schema = spark.session(), from_arrow_schema(scored_schema(levels))
-    found = session.read.schema(schema).parquet(*map(literal_path, scored)) if scored else None
+    found = frame_of(session, scored, scored_schema(levels)) if scored else None
     columns = ["segment", "status", "reason", "chosen", weight_column(SEGMENT_MODEL)]
     served = session.createDataFrame(as_listing(champion.listing).select(columns))
     has_part = f"coalesce({weight_column(SEGMENT_MODEL)} > 0, chosen = '{SEGMENT_MODEL}')"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from assets.raw.recipe import Recipe
+from resources.frames import frame_of
 from resources.problems import InputError, Problem
 from resources.spark import Spark, quoted
 
@@ -18,7 +19,8 @@ def refuse_impossible_labels(spark: Spark, files: Iterable[str], recipe: Recipe)
     if recipe.model["objective"] != "binary":
         return
     label = quoted(recipe.label)
-    frame = spark.session().read.parquet(*files).where(f"{label} is not null and not isnan({label})")
+    known = f"{label} is not null and not isnan({label})"
+    frame = frame_of(spark.session(), [*files], columns=[recipe.label]).where(known)
     other = frame.where(f"{label} not in (0, 1)").selectExpr("count(*)", f"min({label})", f"max({label})").first()
     if other and other[0]:
         what = (

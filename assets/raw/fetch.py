@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assets.raw.remote import left_to_workers, spark_reads
 from assets.raw.source import SourceFiles, find_files
 from resources.computing import is_local_master
 from resources.environment import resolved
-from resources.files import copy_from, filesystem
+from resources.files import copy_file, copy_from, filesystem, remove
 from resources.problems import InputError, Problem
-from resources.settings import Settings
-from resources.spark import SCRATCH, spark_errors
+from resources.settings import Settings, is_local
+from resources.spark import SCRATCH
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,18 +38,32 @@ def source_files(settings: Settings) -> Iterator[SourceFiles]:
     if settings.source.format != "sql":
         yield find_files(settings)
         return
-    with _scratch(None if is_local_master(settings.spark.master) else settings.lake) as folder:
+    shared = None if is_local_master(settings.spark.master) else settings.lake
+    with _scratch(shared) as folder:
         _fetch_query(settings, folder / "query.parquet")
-        own = settings.source.model_copy(update={"path": str(folder), "format": "parquet"})
-        files = find_files(settings.model_copy(update={"source": own}))
-        yield replace(files, shown=f"{settings.source.path}/")
+        with _seen_by_workers(folder, shared) as place:
+            own = settings.source.model_copy(update={"path": place, "format": "parquet"})
+            files = find_files(settings.model_copy(update={"source": own}))
+            yield replace(files, shown=f"{settings.source.path}/")
 
 
 @contextmanager
 def within_reach(session: SparkSession, files: SourceFiles) -> Iterator[SourceFiles]:
-    """The same files where Spark can read them: copies, gone with the `with` block, if it has no driver for theirs."""
-    scheme = files.given.partition("://")[0] if "://" in files.given else "file"
-    if scheme == "file" or _spark_reads(session, scheme):
+    """The same files where Spark can read them: copies, gone with the `with` block, if it has no driver for theirs.
+
+    Workers without a folder that all of them have read Parquet where it is (see `remote`).
+
+    Raises:
+        InputError: it is not Parquet, and there is no such folder.
+    """
+    if spark_reads(session, files):
+        yield files
+        return
+    if left_to_workers(session, files):
+        if files.format not in ("parquet", "delta"):
+            what = f"the cluster reads {files.format} in folders only, or with a driver of Spark's for buckets"
+            remedy = "give Parquet, or a driver and its settings as spark.packages and spark.conf (docs/cluster.md)"
+            raise InputError([Problem(WHERE, what, remedy)])
         yield files
         return
     with _scratch(session.conf.get(SCRATCH, None)) as folder:
@@ -61,18 +76,26 @@ def within_reach(session: SparkSession, files: SourceFiles) -> Iterator[SourceFi
         yield replace(files, paths=near, root=root, given=root, shown=files.uri_of(files.root))
 
 
-def _spark_reads(session: SparkSession, scheme: str) -> bool:
-    jvm: Any = session._jvm
+@contextmanager
+def _seen_by_workers(folder: Path, shared: str | None) -> Iterator[str]:
+    """Where workers find the files of a folder: there, or in a bucket that they share, until the `with` block ends."""
+    if shared is None or is_local(shared):
+        yield str(folder)
+        return
+    place = f"{shared}/{folder.name}"
     try:
-        jvm.org.apache.hadoop.fs.FileSystem.getFileSystemClass(scheme, session._jsc.hadoopConfiguration())
-    except spark_errors():
-        return False
-    return True
+        for file in folder.iterdir():
+            copy_file(str(file), f"{place}/{file.name}")
+        yield place
+    finally:
+        remove(place)
 
 
 @contextmanager
 def _scratch(shared: str | None) -> Iterator[Path]:
     """A folder that is gone afterwards; in the one that a cluster's workers share, if there is one."""
+    if shared is not None and not is_local(shared):
+        shared = None
     if shared:
         Path(shared).mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="fleet_source_", dir=shared))

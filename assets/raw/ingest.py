@@ -13,6 +13,7 @@ from assets.raw.inspect import inspect, snapshot_profile, write_profile
 from assets.raw.manifest import Manifest, following, read_manifest, write_manifest
 from assets.raw.profile import Profile
 from assets.raw.read import read_source, under_own_names, unreadable
+from assets.raw.remote import named_by_spark
 from assets.raw.snapshot import RAW, read_files
 from assets.raw.source import (
     ARRIVED,
@@ -24,6 +25,7 @@ from assets.raw.source import (
     refuse_growing,
 )
 from assets.raw.text_files import refuse_unreadable_text
+from resources.frames import save_frame
 from resources.lake import Lake
 from resources.problems import InputError, Problem
 from resources.pruned import pruned, refuse_pruned
@@ -215,12 +217,10 @@ class _Part:
 
 
 def _parts(session: SparkSession, near: SourceFiles, change: _Change) -> dict[str, _Part]:
-    jvm_path: Any = session._jvm.org.apache.hadoop.fs.Path
     found = {}
     for path in near.paths:
         relative = path[len(near.root) :]
-        uri = jvm_path(near.uri_of(path)).toUri().toString()
-        named = uri if "://" in uri or uri.startswith("file:") else f"file:{uri}"
+        named = named_by_spark(session, near.uri_of(path))
         part = hashlib.sha256(f"{change.manifest.files[relative].arrived} {relative}".encode()).hexdigest()[:16]
         found[relative] = _Part(named, part, named if near.shown is None else near.shown + relative)
     return found
@@ -241,7 +241,7 @@ def _write(fresh: DataFrame, uri: str, part_of: dict[str, _Part], change: _Chang
     if len(rows) == 1:
         ((_, part, kept_as, arrived),) = rows
         placed = fresh.withColumns({FILE: F.lit(kept_as), ARRIVED: F.lit(arrived)})
-        placed.write.parquet(f"{uri}/{PART}={part}")
+        save_frame(placed, f"{uri}/{PART}={part}")
     elif rows:
         parts = fresh.sparkSession.createDataFrame(
             rows, f"{FILE} string, {PART} string, __kept_as string, {ARRIVED} int"
@@ -249,7 +249,7 @@ def _write(fresh: DataFrame, uri: str, part_of: dict[str, _Part], change: _Chang
         unknown = F.raise_error(F.concat(F.lit("rows of a file that was not listed: "), F.col(FILE)))
         placed = fresh.join(F.broadcast(parts), FILE, "left")
         placed = placed.withColumns({PART: F.coalesce(PART, unknown), FILE: F.col("__kept_as")}).drop("__kept_as")
-        placed.write.partitionBy(PART).parquet(uri)
+        save_frame(placed, uri, partition_by=PART)
 
 
 def _schema_of(fresh: DataFrame, before: pa.Schema | None) -> pa.Schema:

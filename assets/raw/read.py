@@ -21,6 +21,7 @@ from assets.raw.layout import (
     missing_columns,
     unusable_names,
 )
+from assets.raw.remote import left_to_workers, rows_by_workers
 from assets.raw.source import CORRUPT, FILE, LINEAGE, ROW, SourceFiles, text_options
 from resources.contract import Contract
 from resources.problems import InputError, Problem
@@ -95,6 +96,10 @@ def _united(parts: list[DataFrame], layouts: list[Layout]) -> DataFrame:
 def _load(spark: SparkSession, files: SourceFiles, settings: Settings, layout: Layout | None) -> DataFrame:
     from pyspark.sql import functions as F
 
+    if layout is not None and left_to_workers(spark, files):
+        if problems := unusable_names(layout.names, files):
+            raise InputError(problems)
+        return rows_by_workers(spark, files)
     frame = _rows(spark.read.options(**text_options(files, settings)), files, settings)
     if problems := unusable_names(frame.columns, files):
         raise InputError(problems)

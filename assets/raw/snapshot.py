@@ -9,11 +9,12 @@ import pyarrow as pa
 from assets.raw.layout import missing_columns
 from assets.raw.read import under_own_names
 from assets.raw.source import LINEAGE, PART
+from resources.frames import frame_of
 from resources.lake import Lake
 from resources.problems import InputError
 from resources.pruned import refuse_pruned
 from resources.settings import Settings
-from resources.spark import Spark, literal_path
+from resources.spark import Spark
 from resources.table import Table
 
 if TYPE_CHECKING:
@@ -39,7 +40,5 @@ def read_snapshot(spark: Spark, table: Table, settings: Settings, version: int |
 
 def read_files(spark: Spark, schema: pa.Schema, files: list[str]) -> DataFrame:
     """Rows of some files of the raw table; columns that came after a file was written are null in its rows."""
-    from pyspark.sql.pandas.types import from_arrow_schema
-
     held = [field for field in schema if field.name != PART]
-    return spark.session().read.schema(from_arrow_schema(pa.schema(held))).parquet(*map(literal_path, files))
+    return frame_of(spark.session(), files, pa.schema(held))

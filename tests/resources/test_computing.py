@@ -35,6 +35,7 @@ def problems(folder: Path, text: str) -> str:
         ("spark: {executor_memory: 4g}", "spark.executor_memory: means nothing without a cluster"),
         ("spark: {cores: 2}\ngpu: {per_executor: 2}", "gpu.per_executor: means nothing without a cluster"),
         (f"spark: {{{CLUSTER}, python: /p, environment: e.tar.gz}}", "cannot use both this interpreter"),
+        (f"spark: {{{CLUSTER}, environment: packed.tar}}", "'packed.tar' is no .tar.gz"),
         (f"spark: {{{CLUSTER}, conf: {{spark.executor.cores: 2}}}}", "spark.executor.cores (use spark.cores)"),
         (f"spark: {{{CLUSTER}, conf: {{executor.cores: 2}}}}", "Spark's own keys begin with"),
         (f"spark: {{{CLUSTER}, variables: [A=b]}}", "write its name, not its value"),

@@ -196,10 +196,21 @@ def test_a_lake_whose_path_delta_lake_would_misread_is_refused(tmp_path: Path) -
     assert read_settings(write(tmp_path, MINIMAL + "lake: 100%\n")).lake == str(tmp_path / "100%")
 
 
-@pytest.mark.parametrize("lake", ["s3://bucket/x", "hdfs://host/x"])
-def test_a_lake_that_the_embedded_spark_cannot_write_to_is_refused(tmp_path: Path, lake: str) -> None:
-    assert f"{lake} is no folder" in problems(tmp_path, MINIMAL + f"lake: {lake}\n")[0]
+SERVED = MINIMAL + "mlflow: {tracking_uri: http://there}\n"
+
+
+@pytest.mark.parametrize(
+    "lake", ["hdfs://host/x", "gs://bucket/x", "s3://key@bucket/x", "s3://bucket/x?region=a", "s3://"]
+)
+def test_a_lake_that_is_neither_a_folder_nor_a_plain_bucket_is_refused(tmp_path: Path, lake: str) -> None:
+    assert f"{lake} is neither a folder nor a bucket" in problems(tmp_path, SERVED + f"lake: {lake}\n")[0]
     assert read_settings(write(tmp_path, MINIMAL + "lake: file:///a b\n")).lake == "/a b"
+
+
+def test_a_lake_in_a_bucket_needs_a_server_of_mlflow(tmp_path: Path) -> None:
+    assert read_settings(write(tmp_path, SERVED + "lake: s3://bucket/x\n")).lake == "s3://bucket/x"
+    said = problems(tmp_path, MINIMAL + "lake: s3://bucket/x\n")[0]
+    assert "mlflow.tracking_uri: is not set" in said
 
 
 def test_tracking_uri_configured_before_environment_before_lake(
