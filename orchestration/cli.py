@@ -37,8 +37,9 @@ from orchestration.terminal import (
 )
 from orchestration.tune_command import tune
 from orchestration.validate_command import refuse_unusable, validate
+from resources.location import absolute
 from resources.problems import InputError, Problem
-from resources.settings import CONFIG_VARIABLE, REPOSITORY_ROOT, Settings, absolute
+from resources.settings import CONFIG_VARIABLE, REPOSITORY_ROOT, Settings
 
 DEMO_TABLE = REPOSITORY_ROOT / "data" / "demo" / "sales.parquet"
 

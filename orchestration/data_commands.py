@@ -9,8 +9,8 @@ import typer
 
 from orchestration.new_folder import TEMPLATE, start_folder
 from orchestration.terminal import err, mistakes_shown
+from resources.location import absolute
 from resources.problems import InputError, Problem
-from resources.settings import absolute
 from resources.settings_schema import schema_text
 
 

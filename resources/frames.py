@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from resources.files import filesystem, write_parquet
-from resources.settings import is_local
+from resources.location import is_local
 from resources.spark import literal_path, quoted
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote
 
 from pydantic import AfterValidator, Field
 
@@ -17,6 +16,7 @@ from resources.contract import Contract
 from resources.deployment import Dagster, Mlflow, Schedule
 from resources.environment import resolved
 from resources.judging import Checks, Evaluation, Failures, Forecasts, Promotion
+from resources.location import absolute, is_local, lake_problems
 from resources.monitoring import Drift, Notify
 from resources.problems import InputError, Problem
 from resources.section import Names, Positive, Section
@@ -225,21 +225,6 @@ class Settings(Section):
         return f"sqlite:///{self.lake}/mlflow/mlflow.db"
 
 
-def is_local(path: str) -> bool:
-    """Whether a path is on this machine's file system rather than a URI such as s3://bucket."""
-    return "://" not in path or path.startswith("file://")
-
-
-def absolute(path: str, folder: Path) -> str:
-    """`path` relative to `folder` (that of fleet.yaml); URIs stay as they are."""
-    if path.startswith("sqlite:///") and not path.startswith("sqlite:////"):
-        return f"sqlite:///{absolute(path.removeprefix('sqlite:///'), folder)}"
-    if not is_local(path):
-        return path
-    plain = unquote(path.removeprefix("file://")) if path.startswith("file://") else path
-    return str((folder / Path(plain).expanduser()).resolve())
-
-
 def read_settings(path: str | os.PathLike[str], target: str | None = None) -> Settings:
     """Settings from a `fleet.yaml` as they are for a target (by default that of FLEET_TARGET), with absolute paths.
 
@@ -278,18 +263,13 @@ def _placed(settings: Settings, file: Path) -> Settings:
         path = resolved(path, f"{name} source.path")
     source = settings.source.model_copy(update={"path": absolute(path, folder)})
     lake = absolute(resolved(settings.lake, f"{name} lake"), folder)
-    if not is_local(lake) and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^?#]*)?", lake):
-        what = f"{lake} is neither a folder nor a bucket such as s3://sales/fleet"
-        remedy = "write a folder or s3://; what it takes to reach the bucket is exported (docs/cluster.md)"
-        raise InputError([Problem(f"{name} lake", what, remedy)])
+    problems = lake_problems(lake, name)
     if not is_local(lake) and settings.tracking_uri == settings.own_store:
         what = "is not set, and MLflow's embedded store cannot lie in a bucket"
-        raise InputError(
-            [Problem(f"{name} mlflow.tracking_uri", what, "name MLflow's server, such as http://host:5000")]
-        )
-    if unquote(lake) != lake:
-        what = f"{lake} holds a percent escape, which Delta Lake takes for another character"
-        raise InputError([Problem(f"{name} lake", what, "choose a folder without it")])
+        remedy = "name MLflow's server, such as http://host:5000"
+        problems.append(Problem(f"{name} mlflow.tracking_uri", what, remedy))
+    if problems:
+        raise InputError(problems)
     own_home = absolute(resolved(home, f"{name} dagster.home"), folder) if home else None
     dagster = settings.dagster.model_copy(update={"home": own_home})
     located = {"source": source, "lake": lake, "dagster": dagster, **_located(settings, folder)}

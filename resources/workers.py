@@ -25,8 +25,8 @@ from resources.files import (
     remove_file,
     write_file,
 )
+from resources.location import is_local
 from resources.problems import InputError, Problem
-from resources.settings import is_local
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile

@@ -18,8 +18,8 @@ from assets.raw.parse import KEY, PERIOD, SOURCE
 from assets.raw.source import FILE, ROW, format_of
 from resources.files import copy_from, filesystem
 from resources.frames import frame_of, save_frame
+from resources.location import is_local
 from resources.problems import InputError, Problem
-from resources.settings import is_local
 from resources.spark import Spark, quoted
 
 if TYPE_CHECKING:

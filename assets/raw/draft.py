@@ -21,8 +21,9 @@ from assets.raw.read import read_source, unreadable
 from assets.raw.source import CORRUPT, LINEAGE, SourceFiles, find_files
 from assets.raw.text_files import refuse_unreadable_text
 from resources.files import filesystem
+from resources.location import is_local
 from resources.problems import InputError, Problem
-from resources.settings import Settings, Source, is_local, name_from
+from resources.settings import Settings, Source, name_from
 from resources.spark import spark_errors
 
 if TYPE_CHECKING:

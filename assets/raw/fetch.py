@@ -15,8 +15,9 @@ from assets.raw.source import SourceFiles, find_files
 from resources.computing import is_local_master
 from resources.environment import resolved
 from resources.files import copy_file, copy_from, filesystem, remove
+from resources.location import is_local
 from resources.problems import InputError, Problem
-from resources.settings import Settings, is_local
+from resources.settings import Settings
 from resources.spark import SCRATCH
 
 if TYPE_CHECKING:

@@ -24,8 +24,9 @@ from assets.raw.layout import (
 from assets.raw.remote import left_to_workers, rows_by_workers
 from assets.raw.source import CORRUPT, FILE, LINEAGE, ROW, SourceFiles, text_options
 from resources.contract import Contract
+from resources.location import is_local
 from resources.problems import InputError, Problem
-from resources.settings import Settings, is_local
+from resources.settings import Settings
 from resources.spark import literal_path, quoted, spark_errors
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 
 from assets.raw.source import CORRUPT, FILE, ROW, SourceFiles
 from resources.frames import as_spark_has, batches_of, by_workers, schema_of, shaped
-from resources.settings import is_local
+from resources.location import is_local
 from resources.spark import SCRATCH, spark_errors
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resources.location import is_local
 from resources.problems import InputError, Problem
-from resources.settings import CONFIG_VARIABLE, TARGET_VARIABLE, Settings, chosen_target, is_local
+from resources.settings import CONFIG_VARIABLE, TARGET_VARIABLE, Settings, chosen_target
 
 if TYPE_CHECKING:
     import pandas as pd
