@@ -14,6 +14,8 @@ from urllib.request import Request, urlopen
 import pandas as pd
 import pytest
 
+from resources.spark import Spark
+
 REACHED_BY = {
     "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
@@ -59,8 +61,8 @@ def serving(environment: pytest.MonkeyPatch) -> Iterator[Bucket]:
 
 
 @contextmanager
-def served_bucket(environment: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URI of an empty bucket, all that it takes to reach it being in the environment.
+def served_bucket(environment: pytest.MonkeyPatch, spark: Spark | None = None) -> Iterator[str]:
+    """The URI of an empty bucket, all that it takes to reach it being in the environment, and in that of Spark's workers.
 
     Its server is a process of its own: deltalake holds the interpreter while it waits for an answer.
     """
@@ -70,9 +72,11 @@ def served_bucket(environment: pytest.MonkeyPatch) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    for name, value in REACHED_BY.items():
+    # workers of a session that is up have the environment that it began with
+    workers = spark.session().sparkContext.environment if spark else {}
+    for name, value in {**REACHED_BY, "AWS_ENDPOINT_URL": address}.items():
         environment.setenv(name, value)
-    environment.setenv("AWS_ENDPOINT_URL", address)
+        environment.setitem(workers, name, value)
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -32,7 +32,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, spark: Spark) -> Iterator[Hou
     """Three weeks of a fleet whose lake is a bucket; MLflow's store is a file beside it."""
     folder = tmp_path_factory.mktemp("bucket")
     store = {"tracking_uri": f"sqlite:///{folder}/mlflow.db"}
-    with pytest.MonkeyPatch.context() as environment, served_bucket(environment) as bucket:
+    with pytest.MonkeyPatch.context() as environment, served_bucket(environment, spark) as bucket:
         made = house(folder, spark, lake=f"{bucket}/fleet", mlflow=store)
         for days in WEEKS:
             made.bring(sales(4, days))

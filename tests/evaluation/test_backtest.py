@@ -37,7 +37,7 @@ def losses(line: dict[str, Any]) -> np.ndarray:
 
 
 def origin(line: dict[str, Any]) -> Origin:
-    return backtest._as_origin(pa.Table.from_pylist([line], LINES), len(line["losses"]), True, 1.0)
+    return backtest._as_origin(pa.Table.from_pylist([line], LINES), recipe(), 1.0)
 
 
 def test_losses_are_those_of_models_fitted_up_to_the_origin(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ from tests.lakes import pickled_by_value
 
 
 @pytest.fixture(scope="module")
-def lake() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as environment, served_bucket(environment) as uri:
+def lake(spark: Spark) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as environment, served_bucket(environment, spark) as uri:
         yield uri
 
 
