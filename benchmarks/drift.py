@@ -37,12 +37,14 @@ Tasks = dict[str, Callable[[], Row]]  # by what they measure
 SEGMENTS, FEATURES, REFERENCE = 200, 4, 730
 CHANGED = 10  # segments of a fleet
 Setting = tuple[str, str, Change, tuple[float, ...]]
+LABEL = "label alone, standard deviations"
 SETTINGS: list[Setting] = [
     ("mean, standard deviations", "AR(1) 0.6", cases.mean_shift, (0.5, 1, 2, 3, 5)),
     ("mean, standard deviations", "AR(1) 0.8", cases.mean_shift, (0.5, 1, 2, 3, 5)),
     ("standard deviation, times", "AR(1) 0.6", cases.wider, (1.5, 2, 3, 5)),
     ("new category, share", "categories, AR(1) 0.8, a tenth empty", cases.new_category, (0.1, 0.3, 0.6, 1)),
     ("empty cells, share", "AR(1) 0.6", cases.emptied, (0.1, 0.3, 0.6, 1)),
+    (LABEL, "AR(1) 0.6", cases.mean_shift, (0.5, 1, 2, 3, 5)),
 ]
 
 
@@ -142,14 +144,14 @@ Alarms = list[tuple[bool, bool, float]]
 
 
 def changed(setting: Setting, size: float, window: int, repeat: int, evidently: int, *, one: bool = False) -> Row:
-    """Share of the changed segments that are found: one feature of some segments of a fleet."""
+    """Share of the changed segments that are found: one feature, or the label, of some segments of a fleet."""
     said, name, change, _ = setting
-    looks = []
+    looks, column = [], 0 if said == LABEL else 1
     for seed in range(repeat):
         draw = np.random.default_rng([seed, window, *said.encode(), *name.encode()])
         made = cases.QUIET[name]((SEGMENTS, FEATURES, REFERENCE + window), draw)
         some = draw.choice(SEGMENTS, 1 if one else CHANGED, replace=False)
-        made.values[some, 1, -window:] = change(made.values[some, 1, -window:], size, draw)
+        made.values[some, column, -window:] = change(made.values[some, column, -window:], size, draw)
         looks.append(_told(made, some, window, evidently if seed == 0 else 0))
     return _row(f"{said}{', one segment' * one}", name, window, size, looks)
 
