@@ -30,7 +30,7 @@ def main() -> None:
     frame = _long_frame(given)
     times = np.sort(frame.loc[frame["y"].notna(), "ds"].unique())
     figures: dict[str, Any] = {"table": given.table.name, "origins": []}
-    for number in range(given.origins):
+    for number in range(given.skip, given.origins):
         end = len(times) - number * given.holdout
         found = _origin(frame, times[: end - given.holdout], times[end - given.holdout : end], given)
         figures["origins"].append(found)
@@ -59,6 +59,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--season", type=int, required=True)
     parser.add_argument("--lags", type=int, nargs="+", default=[])
     parser.add_argument("--origins", type=int, default=4)
+    parser.add_argument("--skip", type=int, default=0, help="of the origins, so many of the newest are left out")
     parser.add_argument("--known-ahead", nargs="*", default=[])
     parser.add_argument("--ets-rows", type=int, default=2_000, help="AutoETS looks at so many rows of each segment")
     parser.add_argument("--ours", type=Path, help="what `fleet backtest --json` printed")
