@@ -131,12 +131,19 @@ def test_what_makes_workers_unfit_is_said_before_anything_is_trained(
     assert said.count("9.9.9") == 1, "a host is named once"
 
 
+ANOTHER_PYTHON = """
+import sys
+from collections import namedtuple
+sys.version_info = namedtuple("version_info", "major minor micro releaselevel serial")(3, 99, 0, "final", 0)
+"""
+
+
 def test_an_interpreter_that_workers_lack_or_that_is_another_is_named(
     cluster: Cluster, fresh: Driver, lake: Path, tmp_path: Path
 ) -> None:
     said = fresh.run(problems_of, on(cluster, lake, gpus=0, python=str(tmp_path / "nowhere")))
     assert "workers lack the Python interpreter that they are told to use" in said
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.version_info = (3, 99, 0, 'final', 0)\n")
+    (tmp_path / "sitecustomize.py").write_text(ANOTHER_PYTHON)
     other = tmp_path / "python"
     other.write_text(f'#!/bin/sh\nPYTHONPATH="{tmp_path}:$PYTHONPATH" exec "{sys.executable}" "$@"\n')
     other.chmod(0o755)

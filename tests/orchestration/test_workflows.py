@@ -23,6 +23,7 @@ PULL_REQUEST = REPOSITORY_ROOT / ".github/workflows/pull-request.yml"
 NEEDS_A_NETWORK = {"audit"}
 # these are the suite itself: here they only collect, of a few files
 SUITES = {"test", "test-slow"}
+SOME_OF_EACH_SUITE = "tests/resources tests/orchestration/test_check.py tests/orchestration/test_workflows.py"
 
 
 def steps_of(file: Path) -> list[str]:
@@ -117,11 +118,7 @@ def test_what_is_built_is_what_is_committed_and_is_refused_when_it_was_changed(c
 )
 def test_each_step_of_a_pull_request_runs_in_a_clean_clone(clone: Path, target: str) -> None:
     fleet = ["CONFIG=small/fleet.yaml", "TABLE=small/table.parquet"] if target != "preview" else ["BASE=HEAD"]
-    collected = (
-        ["TESTS=--collect-only -q tests/resources tests/orchestration/test_workflows.py", "PYTEST=$(BIN)/pytest"]
-        if target in SUITES
-        else []
-    )
+    collected = [f"TESTS=--collect-only -q {SOME_OF_EACH_SUITE}", "PYTEST=$(BIN)/pytest"] if target in SUITES else []
     done = subprocess.run(
         ["make", target, *fleet, *collected], cwd=clone, env=environment_of(clone),
         capture_output=True, text=True, timeout=550, check=False,
