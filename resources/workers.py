@@ -153,13 +153,13 @@ def _place_of(table: str) -> str | None:
 
 def _reports(session: SparkSession, looked_for: Sequence[str], profile: ResourceProfile | None) -> list[dict[str, Any]]:
     """What each executor says of itself."""
-    from py4j.protocol import Py4JJavaError
+    from resources.spark import spark_errors
 
     tasks = PROBES_AN_EXECUTOR * max(_executors(session), session.sparkContext.defaultParallelism)
     asked = session.sparkContext.parallelize(range(tasks), tasks).map(lambda _: _report(looked_for))
     try:
         said = (asked if profile is None else asked.withResources(profile)).collect()
-    except Py4JJavaError as error:
+    except spark_errors() as error:
         raise InputError([_of_failure(str(error))]) from None
     return [json.loads(report) for report in sorted(set(said))]
 

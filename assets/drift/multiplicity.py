@@ -18,7 +18,7 @@ def simes(p_values: Floats) -> Floats:
     count = known.sum(axis=1)
     ordered = np.sort(np.where(known, p_values, np.inf), axis=1)
     least = (ordered / np.arange(1, p_values.shape[1] + 1)).min(axis=1)
-    return np.where(count > 0, np.minimum(count * least, 1.0), np.nan)
+    return np.where(count > 0, np.minimum(np.maximum(count, 1) * least, 1.0), np.nan)
 
 
 def benjamini_hochberg(p_values: Floats, rate: float) -> Flags:
