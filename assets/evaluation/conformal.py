@@ -32,6 +32,7 @@ Ints = NDArray[np.int64]
 SIZES = (0, 100, 1_000)  # labelled rows from which a segment is of the next class
 FEWEST_SCORES = 100  # that a pool is made of; of fewer the next larger pool is asked
 FEWEST_SEGMENTS = 20  # that a class of segments needs for a pool of its own: those of one segment go together
+FEWEST_TO_WIDEN = 10  # deviations of a smaller class: what they say may only make intervals wider
 ALL_SCORES, FEWEST_A_BLOCK, MOST_A_BLOCK = 200_000, 12, 200
 # what a worker tells of a segment: scales of its labels up to the holdout (kept with the error sums), the scale of all,
 # how many there are, and deviations in units of the first scale, with the block of the horizon that each lies in
@@ -99,24 +100,38 @@ class Pool:
     sizes: Ints
 
     def quantiles(self, levels: Sequence[float], blocks: int, among: NDArray[np.bool_]) -> Floats:
-        """Quantiles (classes, blocks, levels) of the deviations `among` all; NaN where they are too few."""
+        """Quantiles (classes, blocks, levels) of the deviations `among` all; NaN where they are too few.
+
+        A class that is too small for quantiles of its own has those of the larger pool, or its own where they lie
+        farther out: short segments are harder to forecast than long ones.
+        """
         found = np.full((len(SIZES), blocks, len(levels)), np.nan)
-        whole = _conformal(self.scores[among], levels)
+        whole = _conformal(self.scores[among], levels, FEWEST_SCORES)
         for block in range(blocks):
             of_block = among & (self.blocks == block)
-            spare = _conformal(self.scores[of_block], levels)
+            spare = _conformal(self.scores[of_block], levels, FEWEST_SCORES)
             for size in range(len(SIZES)):
                 mine = of_block & (self.sizes[self.segments] == size)
                 is_many = len(np.unique(self.segments[mine])) >= FEWEST_SEGMENTS
-                own = _conformal(self.scores[mine], levels) if is_many else None
-                found[size, block] = next((each for each in (own, spare) if each is not None), whole)
+                own = _conformal(self.scores[mine], levels, FEWEST_SCORES) if is_many else None
+                larger = spare if spare is not None else whole
+                few = _conformal(self.scores[mine], levels, FEWEST_TO_WIDEN)
+                found[size, block] = own if own is not None else _farther_out(larger, few, levels)
         return found
 
 
-def _conformal(scores: Floats, levels: Sequence[float]) -> Floats | None:
+def _farther_out(larger: Floats | None, few: Floats | None, levels: Sequence[float]) -> Floats | None:
+    """The quantiles of a larger pool, or those of a few where they are farther from the middle."""
+    if larger is None or few is None:
+        return larger
+    below, above = np.array(levels) < 0.5, np.array(levels) > 0.5
+    return np.where(below, np.minimum(larger, few), np.where(above, np.maximum(larger, few), larger))
+
+
+def _conformal(scores: Floats, levels: Sequence[float], fewest: int) -> Floats | None:
     """Quantiles that a new deviation of the same kind is below as often as the levels say, or a little farther out."""
     count = len(scores)
-    if count < FEWEST_SCORES:
+    if count < fewest:
         return None
     ordered = np.sort(scores)
     places = [np.ceil((count + 1) * x) if x >= 0.5 else np.floor((count + 1) * x) for x in levels]

@@ -93,7 +93,7 @@ def test_of_exchangeable_deviations_no_fewer_than_the_level_are_below_or_above(n
     scores = np.random.default_rng(seed).normal(size=n + 1)
     held = []
     for place in range(n + 1):
-        found = conformal._conformal(np.delete(scores, place), [level])
+        found = conformal._conformal(np.delete(scores, place), [level], conformal.FEWEST_SCORES)
         assert found is not None
         held.append(scores[place] <= found[0] if level >= 0.5 else scores[place] >= found[0])
     assert np.mean(held) >= max(level, 1 - level) - (1 / (n + 1) if level in (0.01, 0.99) else 1e-9)
@@ -111,13 +111,30 @@ def test_few_deviations_of_a_kind_are_pooled_with_others_and_too_few_say_nothing
     )
     many = [line(f"short {n}", draw.normal(size=200) * 10, [0, 1, 2, 3] * 50, known=50) for n in range(15)]
     more = [dict(own, segment=f"other {n}") for n, own in enumerate(many)]
-    for lines, pool in ((many, [*many, *long]), ([*many, *more], [*many, *more])):
+
+    def of_first_block(lines: list[dict[str, Any]]) -> Any:
+        return conformal._conformal(np.concatenate([own["scores"][::4] for own in lines]), LEVELS, 1)
+
+    own, together = of_first_block(many), of_first_block([*many, *long])
+    wider = [min(own[0], together[0]), together[1], max(own[2], together[2])]
+    for lines, wanted in ((many, wider), ([*many, *more], of_first_block([*many, *more]))):
         said = quantiles(calibrated(table([*lines, *long]), LEVELS, recipe(horizon=20))[0])
-        wanted = conformal._conformal(np.concatenate([own["scores"][::4] for own in pool]), LEVELS)
         np.testing.assert_allclose(said["short 0"].offsets[0], wanted, err_msg="fifteen segments are no class")
     found, measured = calibrated(table(short), LEVELS, recipe(horizon=20))
     assert measured is None
     assert found[OFFSETS].null_count == len(short)
+
+
+def test_the_few_short_segments_of_a_fleet_are_covered_though_they_are_harder_to_forecast() -> None:
+    lines, _ = made_fleet(100, seed=3)
+    draw = np.random.default_rng(4)
+    short = [line(f"short {n}", 5 * draw.standard_t(4, 20), np.repeat(np.arange(4), 5), known=50) for n in range(8)]
+    later = 5 * draw.standard_t(4, 20_000)
+    said = quantiles(calibrated(table([*lines, *short]), LEVELS, recipe(horizon=20))[0])
+    held = [((later > low) & (later <= high)).mean() for low, _, high in said["short 0"].offsets]
+    assert np.mean(held) > 0.85
+    alone = quantiles(calibrated(table(lines), LEVELS, recipe(horizon=20))[0])
+    np.testing.assert_array_equal(said["s0000"].offsets, alone["s0000"].offsets, err_msg="others are not concerned")
 
 
 def test_a_segment_of_which_nothing_is_known_gets_the_usual_scale_and_a_constant_one_none() -> None:
