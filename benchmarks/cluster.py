@@ -3,8 +3,8 @@
     .venv/bin/python -m benchmarks.cluster --segments 1000 --repeat 3 --json cluster.json
 
 Both train every segment anew, each time in a fresh process. `start` is the session, with the check of the workers on
-the cluster's side; `train` is from committed features to committed models, of which the fleet-wide model is one task, on
-the cores of one executor.
+the cluster's side; `train` is from committed features to committed models, of which the fleet-wide model is one task,
+on the cores of one executor.
 """
 
 from __future__ import annotations
@@ -55,8 +55,7 @@ def in_turns(lake: Path, sides: dict[str, dict[str, Any]], repeat: int) -> dict[
 def summary(found: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     """Medians, and the cluster's as a share of the local one's."""
     medians = {
-        side: {part: statistics.median(run[part] for run in runs) for part in runs[0]}
-        for side, runs in found.items()
+        side: {part: statistics.median(run[part] for run in runs) for part in runs[0]} for side, runs in found.items()
     }
     return {"medians": medians, "cluster / local": medians[CLUSTER]["train"] / medians[LOCAL]["train"]}
 
