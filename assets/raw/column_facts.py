@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from assets.raw.cells import boolean_in, filled, is_number, number_in
-from assets.raw.kinds import TIMES
+from assets.raw.kinds import NEARLY_ALL, TIMES
 from resources.contract import ColumnType
 from resources.spark import quoted
 
@@ -137,8 +137,8 @@ def _kind(stored: str, found: Row) -> ColumnType | None:
         return "boolean" if stored == "boolean" else "time"
     if not found["cells"]:
         return None
-    kinds: tuple[ColumnType, ...] = ("number", "boolean", "time")
-    return next((kind for kind in kinds if found[kind] * 2 > found["cells"]), "text")
+    shares: dict[ColumnType, float] = {"number": 0.5, "boolean": NEARLY_ALL, "time": 0.5}
+    return next((kind for kind, share in shares.items() if found[kind] > share * found["cells"]), "text")
 
 
 def _with_values(table: DataFrame, found: list[ColumnFacts]) -> list[ColumnFacts]:

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 UNKEYED = ("array", "map", "struct", "variant", "binary")
 TIMES = ("timestamp", "timestamp_ntz", "date")
 ROWS_TO_TELL, CELLS_TO_TELL, CLOSE = 200_000, 1_000, 0.1
+NEARLY_ALL = 0.99  # of a feature's cells say true or false, or Y, N and U would be truth, and each U refused
 
 
 def column_kinds(raw: DataFrame, settings: Settings, rows: int = 0) -> dict[str, Kind]:
     """What each feature and the label is: by the column's type, or, of text, by what most cells parse as.
 
+    Truth is what nearly all cells of a feature, or most of the label, say.
     Without time and without a list of features, every other column of a usable type is one. Of very many `rows` some
     are looked at first, and the others only where these do not tell.
 
@@ -45,7 +47,7 @@ def column_kinds(raw: DataFrame, settings: Settings, rows: int = 0) -> dict[str,
         if meant in ("number", "boolean", "text"):
             kinds[column] = cast("Kind", meant)
         elif column in counts:
-            kinds[column] = _kind_of_text(counts[column])
+            kinds[column] = _kind_of_text(counts[column], 0.5 if column == settings.label else NEARLY_ALL)
         else:
             kinds[column] = "boolean" if types[column] == "boolean" else "number"
     return {**kinds, settings.label: "boolean" if kinds[settings.label] == "boolean" else "number"}
@@ -114,8 +116,10 @@ def _tells(column: str, found: _Parsed, settings: Settings) -> bool:
         return False
     if column == settings.time:
         return found.time > 0
-    clear = all(abs(many / found.filled - 0.5) > CLOSE for many in (found.number, found.boolean))
-    return clear and (column != settings.label or found.number + found.boolean > 0)
+    number, boolean = found.number / found.filled, found.boolean / found.filled
+    if column == settings.label:
+        return abs(number - 0.5) > CLOSE and abs(boolean - 0.5) > CLOSE and number + boolean > 0
+    return number > 0.5 + CLOSE or (number < 0.5 - CLOSE and (boolean == 1 or boolean < NEARLY_ALL - CLOSE))
 
 
 def _parse_counts(raw: DataFrame, text: list[str], settings: Settings) -> dict[str, _Parsed]:
@@ -141,10 +145,11 @@ def _parse_counts(raw: DataFrame, text: list[str], settings: Settings) -> dict[s
     return {column: _Parsed(*row[position]) for position, column in enumerate(text)}
 
 
-def _kind_of_text(counts: _Parsed) -> Kind:
+def _kind_of_text(counts: _Parsed, share_of_truth: float) -> Kind:
     if counts.number * 2 > counts.filled:
         return "number"
-    return "boolean" if counts.boolean * 2 > counts.filled else "text"
+    is_truth = counts.boolean > 0 and counts.boolean >= share_of_truth * counts.filled
+    return "boolean" if is_truth else "text"
 
 
 def _never(column: str, counts: dict[str, _Parsed], settings: Settings) -> bool:

@@ -221,6 +221,17 @@ def test_some_rows_tell_what_columns_are_and_all_are_asked_where_they_do_not(
     assert looked_at[1:] == [1000]
 
 
+def test_letters_of_which_most_could_mean_truth_are_text_and_a_typing_error_among_truths_is_one(
+    spark: Spark, make_fleet: MakeFleet
+) -> None:
+    table = daily_sales(shops=3, days=100)
+    table["grade"] = ["Y" if n % 10 else "U" for n in range(300)]
+    table["open"] = ["yes" if n else "yees" for n in range(300)]
+    features = {"known_ahead": ["grade", "open"]}
+    found = kinds_of(spark, make_fleet(table.to_csv(index=False), features=features), 300)
+    assert found == {"sold": "number", "grade": "text", "open": "boolean"}
+
+
 @pytest.mark.parametrize(
     ("asked", "metric", "used"),
     [
