@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 UNKEYED = ("array", "map", "struct", "variant", "binary")
 TIMES = ("timestamp", "timestamp_ntz", "date")
 ROWS_TO_TELL, CELLS_TO_TELL, CLOSE = 200_000, 1_000, 0.1
-NEARLY_ALL = 0.99  # of a feature's cells say true or false, or Y, N and U would be truth, and each U refused
+NEARLY_ALL = 0.9  # of a feature's cells say true or false, or Y, N and U would be truth, and each U refused
 
 
 def column_kinds(raw: DataFrame, settings: Settings, rows: int = 0) -> dict[str, Kind]:

@@ -225,7 +225,7 @@ def test_letters_of_which_most_could_mean_truth_are_text_and_a_typing_error_amon
     spark: Spark, make_fleet: MakeFleet
 ) -> None:
     table = daily_sales(shops=3, days=100)
-    table["grade"] = ["Y" if n % 10 else "U" for n in range(300)]
+    table["grade"] = ["Y" if n % 5 else "U" for n in range(300)]
     table["open"] = ["yes" if n else "yees" for n in range(300)]
     features = {"known_ahead": ["grade", "open"]}
     found = kinds_of(spark, make_fleet(table.to_csv(index=False), features=features), 300)
