@@ -148,8 +148,7 @@ def _parse_counts(raw: DataFrame, text: list[str], settings: Settings) -> dict[s
 def _kind_of_text(counts: _Parsed, share_of_truth: float) -> Kind:
     if counts.number * 2 > counts.filled:
         return "number"
-    is_truth = counts.boolean > 0 and counts.boolean >= share_of_truth * counts.filled
-    return "boolean" if is_truth else "text"
+    return "boolean" if counts.boolean > share_of_truth * counts.filled else "text"
 
 
 def _never(column: str, counts: dict[str, _Parsed], settings: Settings) -> bool:
