@@ -45,17 +45,18 @@ def validated(settings: Settings) -> dict[str, Any]:
     """
     refuse_unusable(settings)
     from assets.raw.fetch import source_files, within_reach
-    from assets.raw.inspect import inspect
+    from assets.raw.inspect import inspect_frame
     from assets.raw.read import read_source, under_own_names, unreadable
     from assets.raw.text_files import refuse_unreadable_text
     from resources.spark import Spark, spark_errors
 
-    session = Spark.of(settings).session()
+    spark = Spark.of(settings)
+    session = spark.session()
     with source_files(settings) as files, within_reach(session, files) as near:
         refuse_unreadable_text(near, settings)
         source = read_source(session, near, settings)
         try:
-            profile, recipe = inspect(under_own_names(source, settings.contract), settings)
+            profile, recipe = inspect_frame(spark, under_own_names(source, settings.contract), settings)
         except spark_errors() as error:
             raise unreadable(settings, error) from None
     return _derived(profile, recipe)

@@ -28,6 +28,9 @@ def frame_of(
     """
     from pyspark.sql.pandas.types import from_arrow_schema
 
+    if not files:
+        assert schema is not None, "no file tells the columns"
+        return session.createDataFrame([], from_arrow_schema(schema)).select(*map(quoted, columns or schema.names))
     if all(map(is_local, files)):
         reader = session.read if schema is None else session.read.schema(from_arrow_schema(schema))
         frame = reader.parquet(*map(literal_path, files))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 JAVA_NEEDED = 17
 MOST_THREADS = 8
 LARGE_BYTES = 16_000_000
-ROWS_A_PARTITION = 500_000
+ROWS_A_PARTITION, FEWEST_ROWS_A_PART = 500_000, 50_000
 LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
 SCRATCH = "spark.fleet.scratch"  # a setting of ours: the folder for files that workers read and that do not stay
 _checked: set[str] = set()  # applications whose workers were found fit
@@ -247,6 +247,15 @@ def partitions_for(session: SparkSession, rows: int) -> int:
     usual = session.conf.get("spark.sql.shuffle.partitions")
     assert usual is not None, "Spark has a default"
     return max(int(usual), rows // ROWS_A_PARTITION)
+
+
+def parts_for(session: SparkSession, rows: int) -> int:
+    """Parts that so many rows are handed over in to Python workers, which hold one in memory each.
+
+    Two for each core, if that leaves them worth a task; more for very many rows.
+    """
+    worth_a_task = min(2 * session.sparkContext.defaultParallelism, rows // FEWEST_ROWS_A_PART)
+    return max(1, rows // ROWS_A_PARTITION, worth_a_task)
 
 
 def light_collections() -> None:

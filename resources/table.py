@@ -79,6 +79,14 @@ class Table:
         root = delta.table_uri.removeprefix("file://").rstrip("/")
         return sorted(self.uri + uri.removeprefix(root) for uri in delta.file_uris(list(where) if where else None))
 
+    def rows_by_file(self, version: int | None = None) -> dict[str, int]:
+        """How many rows each file of a version holds, by its URI, from the commit log without reading a file."""
+        delta = self._delta(version)
+        if delta is None:
+            return {}
+        paths, rows = _column(delta, "path").to_pylist(), _column(delta, "num_records").to_pylist()
+        return {f"{self.uri}/{unquote(path)}": many for path, many in zip(paths, rows, strict=True)}
+
     def arrow(
         self,
         columns: Sequence[str] | None = None,
@@ -270,6 +278,16 @@ def staged_files(staging: Staging) -> list[str]:
     found = system.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True))
     relative = [info.path[len(root) :].lstrip("/") for info in found if info.is_file]
     return sorted(path for path in relative if path.endswith(".parquet") and not is_hidden(path))
+
+
+def rows_in(staging: Staging, relative: str) -> int:
+    """How many rows a staged file holds."""
+    from pyarrow.parquet import read_metadata
+
+    system, path = filesystem(f"{staging.uri}/{relative}")
+    with system.open_input_file(path) as file:
+        rows: int = read_metadata(file).num_rows
+    return rows
 
 
 def _properties(record: dict[str, Any]) -> CommitProperties:

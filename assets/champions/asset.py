@@ -38,13 +38,13 @@ from assets.evaluation.live_comparison import live_comparison
 from assets.evaluation.live_errors import LIVE_ERRORS
 from assets.evaluation.live_summary import metric_of_live
 from assets.evaluation.report import SERVES, SERVES_SAID, totals_plot
-from assets.models.spread import Say
 from assets.presentation import column_schema, mistakes_explained, new_figure, plot, png, table
 from resources.lake import Lake
 from resources.mlflow import Mlflow
 from resources.problems import InputError, Problem
 from resources.settings import Settings
 from resources.spark import Spark
+from resources.spread import Say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,6 @@ from assets.evaluation.judge import Evaluation, evaluate, latest_evaluation, sti
 from assets.evaluation.pooled import pooled_comparison
 from assets.features.publish import current_features
 from assets.features.rebuild import features_of
-from assets.models.spread import Say
 from assets.models.store import UNKNOWN, Training, trainings
 from assets.models.train import train_fleet
 from assets.raw.recipe import Recipe
@@ -19,6 +18,7 @@ from resources.lake import Lake
 from resources.problems import InputError
 from resources.settings import Settings
 from resources.spark import Spark
+from resources.spread import Say
 
 REFITS = "refits"  # evaluations of refitted incumbents, beside those of what fleet.yaml asks for
 

@@ -27,13 +27,13 @@ from assets.evaluation.judge import candidate
 from assets.evaluation.live_errors import history_digest, scored_issues
 from assets.features.publish import FeatureSet
 from assets.features.rebuild import committed_files
-from assets.models.spread import Say, spread
 from assets.models.store import shared_rows, trainings
 from resources.files import write_parquet
 from resources.lake import Lake
 from resources.monitoring import Drift
 from resources.settings import Settings
 from resources.spark import Spark
+from resources.spread import Say, spread
 
 CODE_VERSION = code_version(
     "assets.drift.bucket", "assets.drift.calibration", "assets.drift.dependence", "assets.drift.errors",

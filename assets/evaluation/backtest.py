@@ -38,7 +38,6 @@ from assets.models.isolation import Lost, isolated
 from assets.models.line import FOLD_BLENDS, SEGMENT_MODEL, SKIPPED, TRAINED
 from assets.models.quantiles import blocks_of_horizon
 from assets.models.segment import CutOffs, why_untrainable
-from assets.models.spread import Say, spread
 from assets.models.tasks import fleet_task, training_tasks
 from assets.models.worker import BucketTask
 from assets.raw.recipe import Recipe
@@ -47,6 +46,7 @@ from resources.judging import Failures
 from resources.lake import Lake
 from resources.problems import InputError, Problem
 from resources.spark import Spark
+from resources.spread import Say, spread
 
 Floats = NDArray[np.float64]
 LINES = pa.schema(

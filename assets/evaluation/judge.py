@@ -26,7 +26,6 @@ from assets.models.line import SKIPPED
 from assets.models.predictions import Candidate, ModelGroup
 from assets.models.quantiles import QUANTILES
 from assets.models.segment import CutOffs
-from assets.models.spread import Say, spread
 from assets.models.store import (
     LISTING,
     TRAINING,
@@ -43,6 +42,7 @@ from resources.lake import Lake
 from resources.problems import InputError
 from resources.settings import Settings
 from resources.spark import Spark, quoted
+from resources.spread import Say, spread
 
 EVALUATION = "evaluation"
 CODE_VERSION = code_version(

@@ -19,10 +19,10 @@ from assets.evaluation.issues import FORECASTS, SHADOW_FORECASTS, Issue, issues_
 from assets.evaluation.live_score import GROUPS, LINE, SUMS, IssueFiles, LiveTask, bucket_of_file, live_bucket
 from assets.features.publish import FeatureSet
 from assets.features.rebuild import committed_files
-from assets.models.spread import Say, spread
 from resources.files import write_parquet
 from resources.lake import Lake
 from resources.spark import Spark
+from resources.spread import Say, spread
 
 LIVE_ERRORS, LIVE_PERIODS, ISSUE = "live_errors", "live_periods", "issue"
 CODE_VERSION = code_version("assets.evaluation.live_score", "assets.evaluation.issues")

@@ -18,10 +18,10 @@ from assets.explanations.attribution import BINS, quantile
 from assets.explanations.explain import EXPLAINED, ROWS, ROWS_OF_FLEET, WRITTEN, explain_bucket
 from assets.features.publish import FeatureSet
 from assets.models.line import FLEET_MODEL, SEGMENT_MODEL
-from assets.models.spread import Say, spread
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark
+from resources.spread import Say, spread
 
 EXPLANATIONS = "explanations"
 CODE_VERSION = code_version("assets.explanations.explain", "assets.explanations.attribution")

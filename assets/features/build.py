@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,10 @@ def build_features(valid: DataFrame, recipe: Recipe, profile: Profile) -> DataFr
     were carried on), the label (null in the future), the columns of `recipe.features` and `fleet_bucket`; a bucket's
     rows lie together, sorted by segment and period. Rows without time have no future, no `__time` and nothing assumed.
     """
-    work, columns = _of_bucket(recipe, profile), _columns(valid, recipe, _names(recipe))
-    return _by_bucket(_looked_at(valid, recipe), work, columns)
+    inputs = [recipe.label, *recipe.known_ahead, *recipe.past_only]
+    names = list(dict.fromkeys([*recipe.segment, KEY, PERIOD, *inputs, BUCKET]))
+    looked_at = valid.select(*[quoted(name) for name in names])
+    return _by_bucket(looked_at, features_of_bucket(recipe, profile), _columns(valid, recipe, _names(recipe)))
 
 
 def features_at(rows: DataFrame, recipe: Recipe, profile: Profile) -> DataFrame:
@@ -43,26 +46,30 @@ def features_at(rows: DataFrame, recipe: Recipe, profile: Profile) -> DataFrame:
     known = recipe.model_dump_json(), profile.to_json()
 
     def features(some: pa.Table) -> pa.Table:
-        return point_in_time(in_order(some), recipe, known_grid(*known), last).select(wanted)
+        return point_in_time(some, recipe, known_grid(*known), last).select(wanted)
 
     return _by_bucket(rows, features, _columns(rows, recipe, wanted))
 
 
-def write_features(valid: DataFrame, recipe: Recipe, profile: Profile, folder: str) -> tuple[pa.Schema, list[str]]:
-    """Writes `build_features`, a Parquet file a bucket, under a folder's URI; gives the columns and the files' paths.
+def feature_schema(recipe: Recipe, source: pa.Schema) -> pa.Schema:
+    """The columns of `build_features`, of rows that came with these columns."""
+    text = set(recipe.text_features)
+    types = {name: pa.string() if name in text else pa.float64() for name in [recipe.label, *recipe.features]}
+    types |= {name: source.field(name).type for name in recipe.segment}
+    types |= {KEY: pa.string(), PERIOD: pa.int32(), TIME: pa.timestamp("us"), ASSUMED: pa.bool_(), BUCKET: pa.int32()}
+    return pa.schema([(name, types[name]) for name in _names(recipe)])
 
-    Workers write themselves, each attempt of a task files of its own: only those named here are whole.
-    """
-    from pyspark.sql.pandas.types import to_arrow_schema
-    from pyspark.sql.types import StringType, StructField, StructType
 
-    build, columns = _of_bucket(recipe, profile), _columns(valid, recipe, _names(recipe))
-
-    def written(rows: pa.Table) -> pa.Table:
-        return pa.table({"file": pa.array(_written(build(rows), folder), pa.string())})
-
-    files = _by_bucket(_looked_at(valid, recipe), written, StructType([StructField("file", StringType())]))
-    return to_arrow_schema(columns, timezone="UTC"), sorted(row["file"] for row in files.collect())
+def write_features(features: pa.Table, recipe: Recipe, folder: str) -> list[str]:
+    """Writes the features of a bucket as a Parquet file under a folder's URI; gives its path there, if there is one."""
+    if not features.num_rows:
+        return []
+    file = f"{BUCKET}={pc.first(features[BUCKET])}/part-{uuid.uuid4().hex}.parquet"
+    # statistics of windows are all different: a dictionary of them is as much work as all the rest
+    different = {name for name, _, _ in recipe.rolled}
+    repeated = [name for name in features.column_names if name not in {*different, BUCKET}]
+    write_parquet(features.drop_columns([BUCKET]), f"{folder}/{file}", use_dictionary=repeated)
+    return [file]
 
 
 def _by_bucket(rows: DataFrame, work: OfBucket, columns: Any) -> DataFrame:
@@ -74,26 +81,20 @@ def _by_bucket(rows: DataFrame, work: OfBucket, columns: Any) -> DataFrame:
 
     def named(some: pa.Table) -> pa.Table:
         light_collections()
-        return work(some.rename_columns(names))
+        return work(in_order(some.rename_columns(names)))
 
     return rows.select(*plain).groupBy(BUCKET).applyInArrow(named, columns)
 
 
-def _looked_at(valid: DataFrame, recipe: Recipe) -> DataFrame:
-    inputs = [recipe.label, *recipe.known_ahead, *recipe.past_only]
-    names = list(dict.fromkeys([*recipe.segment, KEY, PERIOD, *inputs, BUCKET]))
-    return valid.select(*[quoted(name) for name in names])
-
-
-def _of_bucket(recipe: Recipe, profile: Profile) -> OfBucket:
-    """What turns the valid rows of a bucket into its features."""
+def features_of_bucket(recipe: Recipe, profile: Profile) -> OfBucket:
+    """What turns the valid rows of a bucket, by segment and period, into its features (see `build_features`)."""
     wanted = _names(recipe)
     if profile.timeline is None:
-        return lambda rows: in_order(rows).select(wanted)
+        return lambda rows: rows.select(wanted)
     last, known = profile.last_period, (recipe.model_dump_json(), profile.to_json())
 
     def features(rows: pa.Table) -> pa.Table:
-        return point_in_time(with_future(in_order(rows), recipe, last), recipe, known_grid(*known), last).select(wanted)
+        return point_in_time(with_future(rows, recipe, last), recipe, known_grid(*known), last).select(wanted)
 
     return features
 
@@ -112,15 +113,3 @@ def _columns(rows: DataFrame, recipe: Recipe, names: list[str]) -> Any:
     types = {**{name: StringType() if name in text else DoubleType() for name in recipe.features}, **given}
     types |= {TIME: TimestampNTZType(), ASSUMED: BooleanType()}
     return StructType([StructField(name, types[name]) for name in names])
-
-
-def _written(features: pa.Table, folder: str) -> list[str]:
-    from pyspark import TaskContext
-
-    if not features.num_rows:
-        return []
-    context = TaskContext.get()
-    assert context is not None, "runs in Spark's workers only"
-    file = f"{BUCKET}={pc.first(features[BUCKET])}/part-{context.taskAttemptId()}.parquet"
-    write_parquet(features.drop_columns([BUCKET]), f"{folder}/{file}")
-    return [file]

@@ -9,10 +9,10 @@ from dagster import (
     asset_check,
 )
 
-from assets.features.contract import SUPERSEDED
 from assets.features.data_checks import content_checks, rule_checks, segment_checks
 from assets.features.leak import find_leaks
 from assets.features.publish import FEATURES, QUARANTINE, SEGMENTS, current_features
+from assets.features.resolved import SUPERSEDED
 from assets.raw.parse import KEY, PERIOD
 from assets.remembered import remembered
 from resources.frames import frame_of

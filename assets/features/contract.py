@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pyarrow as pa
+
+from assets.features.resolved import with_places, without_duplicates
 from assets.partitions import bucket_expression
 from assets.raw.parse import KEY, NOTED, PERIOD, REASONS, SOURCE, parse_rows, with_period
 from assets.raw.profile import Profile, Timeline
-from assets.raw.recipe import Recipe
 from assets.raw.rules import WHERE, Rule
 from assets.raw.source import ARRIVED, FILE, ROW
-from assets.raw.split import CLASS, HASH, ROWS_A_CLASS, with_hash
+from assets.raw.split import HASH, with_hash
 from resources.problems import InputError, Problem
 from resources.settings import Settings
-from resources.spark import partitions_for, quoted
+from resources.spark import light_collections, partitions_for, quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -24,7 +26,7 @@ USABLE = f"size({REASONS}) = 0"
 SEGMENTS_A_BUCKET = 100
 ROWS_A_BUCKET = 500_000
 FEWEST_BUCKETS, MOST_BUCKETS = 32, 1024
-SUPERSEDED = "superseded"
+ROWS_BACK = 20_000
 EXAMPLES, LONGEST_EXAMPLE = 3, 200
 
 
@@ -42,17 +44,42 @@ def judged_rows(raw: DataFrame, settings: Settings, profile: Profile, buckets: i
     one snapshot the last read; the others are superseded, or duplicates. Rows without time are placed by their hash,
     and none is a duplicate.
     """
+    partitions = min(buckets, partitions_for(raw.sparkSession, profile.rows))
+    rows = placed_frame(raw, settings, profile, buckets).repartition(partitions, BUCKET)
+    if profile.timeline is None:
+        return _told_of(_of_whole_segments(rows, with_places))
+    return _told_of(_of_whole_segments(rows, without_duplicates)) if profile.repeated else rows
+
+
+def placed_frame(raw: DataFrame, settings: Settings, profile: Profile, buckets: int) -> DataFrame:
+    """The same, each row looked at by itself: with `__hash` instead of `__period` where there is no time."""
     from pyspark.sql import functions as F
 
     parsed = parse_rows(raw, settings, profile.kinds)
     placed = _on_calendar(parsed, settings, profile.times) if profile.timeline else with_hash(parsed, profile.split_by)
     bucketed = placed.withColumn(BUCKET, F.expr(f"coalesce({bucket_expression(KEY, buckets)}, 0)"))
-    partitions = min(buckets, partitions_for(raw.sparkSession, profile.rows))
-    if profile.timeline is None:
-        return _told_of(_ranked(bucketed.repartition(partitions, BUCKET)))
-    if profile.repeated:
-        return _told_of(_without_duplicates(bucketed.repartition(partitions, BUCKET)))
-    return _told_of(bucketed).repartition(partitions, BUCKET)
+    return bucketed if profile.timeline is None or profile.repeated else _told_of(bucketed)
+
+
+def _of_whole_segments(rows: DataFrame, work: Callable[[pa.Table], pa.Table]) -> DataFrame:
+    """What workers make of rows of which those of a segment lie in one partition."""
+    from pyspark.sql import functions as F
+    from pyspark.sql.types import IntegerType, StructField, StructType
+
+    names = rows.columns
+    made = [*(name for name in names if name != HASH), *([PERIOD] if PERIOD not in names else [])]
+    types = {field.name: field.dataType for field in rows.schema} | {PERIOD: IntegerType()}
+    schema = StructType([StructField(f"c{n}", types[name]) for n, name in enumerate(made)])
+
+    def worked(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        light_collections()
+        if held := list(batches):
+            found = work(pa.Table.from_batches(held).rename_columns(names)).select(made)
+            yield from found.rename_columns([f"c{n}" for n in range(len(made))]).to_batches(ROWS_BACK)
+
+    # Spark would take a dot in a name for a field of a struct
+    plain = rows.select(*[F.col(quoted(name)).alias(f"c{n}") for n, name in enumerate(names)])
+    return plain.mapInArrow(worked, schema).toDF(*made)
 
 
 def _told_of(rows: DataFrame) -> DataFrame:
@@ -75,62 +102,9 @@ def _on_calendar(parsed: DataFrame, settings: Settings, timeline: Timeline) -> D
     return placed.withColumn(REASONS, F.expr(f"array_remove(concat({REASONS}, array({', '.join(further)})), '')"))
 
 
-def _without_duplicates(rows: DataFrame) -> DataFrame:
-    """Marks rows that arrived before a good one of their segment and time, and those that a later row repeats."""
-    from pyspark.sql import Window
-    from pyspark.sql import functions as F
-
-    same_key = Window.partitionBy(BUCKET, KEY, PERIOD)
-    alike = Window.partitionBy(BUCKET, KEY, PERIOD, F.expr(USABLE)).orderBy(F.desc(ARRIVED), F.desc(FILE), F.desc(ROW))
-    newest = F.max(F.expr(f"if({USABLE}, {ARRIVED}, null)")).over(same_key)
-    ranked = rows.withColumns({"__rank": F.row_number().over(alike), "__newest": newest})
-    superseded = f"{KEY} is not null and {PERIOD} is not null and {ARRIVED} < __newest"
-    why = f"case when {superseded} then array('{SUPERSEDED}') when {USABLE} and __rank > 1 then array('duplicate') end"
-    told = ranked.withColumn("__why", F.expr(why))
-    return told.withColumns(
-        {
-            REASONS: F.expr(f"coalesce(__why, {REASONS})"),
-            NOTED: F.expr(f"if(__why is null, {NOTED}, cast(array() as array<string>))"),
-        }
-    ).drop("__rank", "__newest", "__why")
-
-
-def _ranked(rows: DataFrame) -> DataFrame:
-    """Rows with the `__period` that stands for their class and their place in it."""
-    from pyspark.sql import Window
-    from pyspark.sql import functions as F
-
-    same_class = Window.partitionBy(BUCKET, KEY, F.expr(USABLE), F.expr(CLASS)).orderBy(HASH, FILE, ROW)
-    place = F.expr(f"{CLASS} * {ROWS_A_CLASS}") + F.row_number().over(same_class) - 1
-    return rows.withColumn(PERIOD, place.cast("int")).drop(HASH)
-
-
 def valid_rows(judged: DataFrame) -> DataFrame:
     """The rows that nothing is held against, without their raw cells."""
     return judged.where(USABLE).drop(SOURCE, REASONS, NOTED, ARRIVED)
-
-
-def segments_in(valid: DataFrame, recipe: Recipe, profile: Profile) -> DataFrame:
-    """A row a segment: its bucket and key, rows, known labels and their mean, first and last period, whether open."""
-    from pyspark.sql import functions as F
-
-    label, last = quoted(recipe.label), profile.last_period
-    return valid.groupBy(BUCKET, KEY, *[quoted(column) for column in recipe.segment]).agg(
-        F.count("*").alias("__rows"),
-        F.count(label).alias("__labelled"),
-        F.expr(f"avg({label})").alias("__label"),
-        F.expr(f"min({PERIOD})").alias("__first"),
-        F.expr(f"max({PERIOD})").alias("__last"),
-        F.expr(f"max({PERIOD}) > {last - recipe.closed_after}").alias("__open"),
-    )
-
-
-def quarantined_rows(judged: DataFrame) -> DataFrame:
-    """The refused rows as they came, with `__reason` (the first), `__reasons`, `__segment`, `__file`, `__row` and
-    `__arrived`, the snapshot that they came with.
-    """
-    refused = judged.where(f"size({REASONS}) > 0")
-    return refused.selectExpr(f"{REASONS}[0] as __reason", REASONS, KEY, FILE, ROW, ARRIVED, f"{SOURCE}.*")
 
 
 class Counts(NamedTuple):
@@ -139,34 +113,31 @@ class Counts(NamedTuple):
     by_reason: dict[str, int]
     by_rule: dict[str, int]
 
+    @property
+    def rows(self) -> dict[str, Any]:
+        """How many rows were `read`, are `valid`, and are `quarantined`, the latter also `by_reason`."""
+        refused = {reason: rows for reason, rows in self.by_reason.items() if reason}
+        read, quarantined = sum(self.by_reason.values()), sum(refused.values())
+        return {"read": read, "valid": read - quarantined, "quarantined": quarantined, "by_reason": refused}
 
-def counts_of(judged: DataFrame) -> Counts:
-    """Counts over all rows, in one pass however many rules there are."""
-    first = f"array(named_struct('rule', false, 'name', coalesce(get({REASONS}, 0), '')))"
-    each = f"transform(concat({REASONS}, {NOTED}), name -> named_struct('rule', true, 'name', name))"
-    told = judged.where(f"{SOURCE} is not null").selectExpr(f"inline(concat({first}, {each}))")
-    fine = judged.where(f"{SOURCE} is null").selectExpr("false as rule", "'' as name")
-    said = told.unionAll(fine).groupBy("rule", "name").count().collect()
-    by_reason = {row["name"]: row["count"] for row in said if not row["rule"]}
-    return Counts(by_reason, {row["name"]: row["count"] for row in said if row["rule"]})
+    def failed(self, rules: Iterable[Rule]) -> list[Rule]:
+        """The rules that no more than a share of the rows may break, and more do."""
+        rows = sum(self.by_reason.values())
+        may_fail = (rule for rule in rules if rule.action == "fail")
+        return [rule for rule in may_fail if self.by_rule.get(rule.name, 0) > (rule.tolerance or 0.0) * rows]
 
 
-def refuse_failed(judged: DataFrame, rules: Sequence[Rule], counts: Counts) -> None:
-    """Looks at the rules that no more than a share of the rows may break.
+def refuse_failed(parsed: DataFrame, failed: Sequence[Rule], counts: Counts) -> None:
+    """Tells of the rules that too many of some rows (see `parse_rows`) break.
 
     Raises:
-        InputError: more rows break one; each is named with some of the rows.
+        InputError: each is named with some of the rows.
     """
-    rows, by_rule = sum(counts.by_reason.values()), counts.by_rule
-    failed = [
-        rule for rule in rules if rule.action == "fail" and by_rule.get(rule.name, 0) > (rule.tolerance or 0.0) * rows
-    ]
-    if not failed:
-        return
-    examples, found = examples_of(judged, [rule.name for rule in failed]), []
+    rows, examples = sum(counts.by_reason.values()), examples_of(parsed, [rule.name for rule in failed])
+    found = []
     for rule in failed:
         tolerated = f"{rule.tolerance or 0.0:.2%} are tolerated"
-        what = f"{rule.name} is broken by {by_rule[rule.name]:,} of {rows:,} rows, {tolerated}"
+        what = f"{rule.name} is broken by {counts.by_rule[rule.name]:,} of {rows:,} rows, {tolerated}"
         such = "; ".join(f"{each.file}: {each.row}" for each in examples if each.rule == rule.name)
         found.append(Problem(f"{WHERE}.{rule.where}", what, f"mend the data, or the rule; such rows: {such}"))
     raise InputError(found)

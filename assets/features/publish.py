@@ -4,49 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow.compute as pc
 
 from assets.code_version import code_version, version_of
-from assets.features.build import write_features
-from assets.features.contract import (
-    BUCKET,
-    bucket_count,
-    counts_of,
-    judged_rows,
-    quarantined_rows,
-    refuse_failed,
-    segments_in,
-    valid_rows,
-)
+from assets.features.build import feature_schema
+from assets.features.contract import BUCKET, bucket_count, refuse_failed
+from assets.features.handed import Handed, handed_over
+from assets.features.settled import Folders, Settled, quarantine_schema, segments_schema
 from assets.raw.inspect import snapshot_profile
-from assets.raw.parse import KEY
+from assets.raw.parse import KEY, parse_rows
 from assets.raw.profile import Profile
 from assets.raw.recipe import Recipe, recipe_of
-from assets.raw.rules import Rule, failed_at_work, rules_of
-from assets.raw.snapshot import RAW, read_snapshot
+from assets.raw.rules import rules_of
+from assets.raw.snapshot import RAW, RawRows, snapshot_rows
 from assets.raw.tuned import with_tuned
-from resources.frames import save_frame
+from resources.frames import frame_of
 from resources.lake import Lake
 from resources.problems import InputError, Problem
 from resources.settings import Settings
-from resources.spark import Spark, quoted, spark_errors
-from resources.table import Table
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+from resources.spark import Spark
+from resources.spread import Say
 
 FEATURES, QUARANTINE, SEGMENTS = "features", "quarantine", "segments"
 MOST_CATEGORIES = 1000
 CODE_VERSION = code_version(
     "assets.raw.cells",
+    "assets.raw.arrow_cells",
     "assets.raw.parse",
+    "assets.raw.typed",
     "assets.raw.rules",
     "assets.raw.calendar",
     "assets.raw.split",
     "assets.raw.recipe",
     "assets.features.contract",
+    "assets.features.placed",
+    "assets.features.resolved",
+    "assets.features.settled",
     "assets.features.build",
     "assets.features.grid",
     "assets.features.point_in_time",
@@ -144,10 +139,8 @@ def mean_label(lake: Lake, features: FeatureSet) -> float:
     return pc.sum(pc.multiply(known["__label"], known["__labelled"])).as_py() / count if count else 0.0
 
 
-def publish_features(lake: Lake, spark: Spark, settings: Settings) -> FeatureSet:
+def publish_features(lake: Lake, spark: Spark, settings: Settings, say: Say | None = None) -> FeatureSet:
     """Commits quarantine, segments and, last, features of the current snapshot, unless they exist."""
-    from pyspark import StorageLevel
-
     raw = lake.table(RAW)
     profile = _profile(lake, spark, settings)
     recipe = recipe_of(settings, profile)
@@ -161,16 +154,11 @@ def publish_features(lake: Lake, spark: Spark, settings: Settings) -> FeatureSet
         "profile": profile.to_json(),
         "raw_version": raw.version(),
         "raw_digest": raw.record()["digest"],
+        "buckets": table.record().get("buckets") or bucket_count(profile.segments, profile.rows),
     }
-    read = read_snapshot(spark, raw, settings)
-    record["buckets"] = table.record().get("buckets") or bucket_count(profile.segments, profile.rows)
-    judged = judged_rows(read, settings, profile, record["buckets"]).persist(StorageLevel.DISK_ONLY)
-    try:
-        return _commit(lake, judged, rules_of(settings), recipe, profile, record)
-    except spark_errors() as error:
-        raise failed_at_work(error, rules_of(settings)) or error from None
-    finally:
-        judged.unpersist()
+    rows = snapshot_rows(raw, settings)
+    with handed_over(lake, spark, rows, settings, recipe, record, say) as handed:
+        return _commit(lake, spark, handed, rows, settings, recipe, record, say)
 
 
 def features_digest(raw_digest: str, recipe: Recipe, settings: Settings) -> str:
@@ -191,50 +179,47 @@ def _profile(lake: Lake, spark: Spark, settings: Settings) -> Profile:
 
 
 def _commit(
-    lake: Lake, judged: DataFrame, rules: list[Rule], recipe: Recipe, profile: Profile, record: dict[str, Any]
+    lake: Lake,
+    spark: Spark,
+    handed: Handed,
+    rows: RawRows,
+    settings: Settings,
+    recipe: Recipe,
+    record: dict[str, Any],
+    say: Say | None,
 ) -> FeatureSet:
-    counts = counts_of(judged)
-    refuse_failed(judged, rules, counts)
-    by_reason, valid = counts.by_reason, valid_rows(judged)
-    rows = {
-        "read": sum(by_reason.values()),
-        "valid": by_reason.pop("", 0),
-        "quarantined": sum(by_reason.values()),
-        "by_reason": by_reason,
-    }
-    recipe = recipe.model_copy(update={"categories": _categories(valid, recipe)})
-    record |= {"recipe": recipe.model_dump(), "rows": rows, "by_rule": counts.by_rule}
-    record["quarantine_version"] = _write(lake.table(QUARANTINE), quarantined_rows(judged).coalesce(4), record)
-    record["segments_version"], record["segments"] = _write_segments(lake, valid, recipe, profile, record)
-    table = lake.table(FEATURES)
-    with table.staging() as staging:
-        columns, files = write_features(valid, recipe, profile, staging.uri)
-        version = table.commit(staging, columns, record, partition_by=[BUCKET], files=files)
-    return FeatureSet(version, table.record(), True)
+    features, segments, quarantine = (lake.table(name) for name in (FEATURES, SEGMENTS, QUARANTINE))
+    source = handed.placed.source
+    with features.staging() as staged, segments.staging() as listed, quarantine.staging() as refused:
+        found = handed.settle(spark, recipe, Folders(staged.uri, listed.uri, refused.uri), say)
+        if failed := found.counts.failed(rules_of(settings)):
+            kinds = handed.placing.profile.kinds
+            refuse_failed(parse_rows(rows.frame(spark, settings), settings, kinds), failed, found.counts)
+        recipe = recipe.model_copy(update={"categories": _categories(spark, handed, found, recipe)})
+        record |= {"recipe": recipe.model_dump(), "rows": found.counts.rows, "by_rule": found.counts.by_rule}
+        record["quarantine_version"] = quarantine.commit(
+            refused, quarantine_schema(source), record, files=found.files["quarantine"]
+        )
+        record["segments_version"] = segments.commit(
+            listed, segments_schema(source, recipe), record, files=found.files["segments"]
+        )
+        record["segments"] = found.segments
+        version = features.commit(
+            staged, feature_schema(recipe, source), record, partition_by=[BUCKET], files=found.files["features"]
+        )
+    return FeatureSet(version, features.record(), True)
 
 
-def _categories(valid: DataFrame, recipe: Recipe) -> dict[str, list[str]]:
+def _categories(spark: Spark, handed: Handed, found: Settled, recipe: Recipe) -> dict[str, list[str]]:
     """The most frequent values of each text column, sorted; models see a value as its place in the list."""
-    text = [c for c in [*recipe.known_ahead, *recipe.past_only] if recipe.kinds[c] == "text"]
-    found = {}
-    for column in text:
-        counted = valid.where(f"{quoted(column)} is not null").groupBy(quoted(column)).count()
-        most = counted.orderBy("count", quoted(column), ascending=[False, True]).limit(MOST_CATEGORIES)
-        found[column] = sorted(row[0] for row in most.collect())
-    return found
+    text = [c for c in dict.fromkeys([*recipe.known_ahead, *recipe.past_only]) if recipe.kinds[c] == "text"]
+    if not text or not found.files["values"]:
+        return {column: [] for column in text}
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
 
-
-def _write_segments(
-    lake: Lake, valid: DataFrame, recipe: Recipe, profile: Profile, record: dict[str, Any]
-) -> tuple[int, int]:
-    segments = segments_in(valid, recipe, profile)
-    version = _write(lake.table(SEGMENTS), segments.coalesce(1), record)
-    return version, lake.table(SEGMENTS).arrow(columns=[KEY], version=version).num_rows
-
-
-def _write(table: Table, frame: DataFrame, record: dict[str, Any]) -> int:
-    from pyspark.sql.pandas.types import to_arrow_schema
-
-    with table.staging() as staging:
-        save_frame(frame, staging.uri)
-        return table.commit(staging, to_arrow_schema(frame.schema, timezone="UTC"), record)
+    counted = frame_of(spark.session(), [f"{handed.given.folder}/{file}" for file in found.files["values"]])
+    summed = counted.groupBy("column", "value").agg(F.sum("rows").alias("rows"))
+    place = F.row_number().over(Window.partitionBy("column").orderBy(F.desc("rows"), "value"))
+    most = summed.withColumn("place", place).where(f"place <= {MOST_CATEGORIES}").select("column", "value").collect()
+    return {column: sorted(row["value"] for row in most if row["column"] == column) for column in text}

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from assets.features.build import write_features
 from assets.features.contract import BUCKET, judged_rows, valid_rows
+from assets.features.handed import handed_over
 from assets.features.publish import FEATURES, FeatureSet, features_digest
+from assets.features.settled import Folders
 from assets.raw.recipe import Recipe
-from assets.raw.snapshot import RAW, read_snapshot
+from assets.raw.snapshot import RAW, read_snapshot, snapshot_rows
 from resources.files import remove
 from resources.lake import Lake
 from resources.settings import Settings
@@ -45,10 +46,12 @@ def files_for(
         yield committed_files(lake, features)
         return
     staging = Staging(lake.table(FEATURES).uri, f"rebuilt-{uuid.uuid4().hex}")
-    rows = rows_as_trained(lake, spark, settings, features, recipe)
+    as_trained = _as_trained(settings, recipe)
+    rows = snapshot_rows(lake.table(RAW), as_trained, features.record["raw_version"])
     try:
-        _, files = write_features(rows, recipe, features.profile, staging.uri)
-        yield by_bucket([f"{staging.uri}/{file}" for file in files])
+        with handed_over(lake, spark, rows, as_trained, recipe, features.record) as handed:
+            found = handed.settle(spark, recipe, Folders(staging.uri))
+        yield by_bucket([f"{staging.uri}/{file}" for file in found.files["features"]])
     finally:
         remove(staging.uri)
 
@@ -74,11 +77,15 @@ def rows_as_trained(lake: Lake, spark: Spark, settings: Settings, features: Feat
     Raises:
         InputError: the snapshot lacks a column that the recipe uses.
     """
-    theirs = settings.features.model_copy(update={"known_ahead": recipe.known_ahead, "past_only": recipe.past_only})
-    as_trained = settings.model_copy(update={"features": theirs})
+    as_trained = _as_trained(settings, recipe)
     profile = features.profile.model_copy(update={"kinds": recipe.kinds})
     raw = read_snapshot(spark, lake.table(RAW), as_trained, features.record["raw_version"])
     return valid_rows(judged_rows(raw, as_trained, profile, features.buckets))
+
+
+def _as_trained(settings: Settings, recipe: Recipe) -> Settings:
+    theirs = settings.features.model_copy(update={"known_ahead": recipe.known_ahead, "past_only": recipe.past_only})
+    return settings.model_copy(update={"features": theirs})
 
 
 def by_bucket(files: Iterable[str]) -> BucketFiles:

@@ -50,8 +50,9 @@ def quarantine_rows(lake: Lake, version: int) -> pd.DataFrame:
 
 def quarantine_by_segment(lake: Lake, spark: Spark, version: int) -> pd.DataFrame:
     """How many rows of each segment were refused, most first: `segment` (null: no key), `rows`."""
-    files = lake.table(QUARANTINE).files(version)
-    counted = frame_of(spark.session(), files, columns=[KEY]).groupBy(KEY).count().toPandas()
+    table = lake.table(QUARANTINE)
+    rows = frame_of(spark.session(), table.files(version), table.schema(version), columns=[KEY])
+    counted = rows.groupBy(KEY).count().toPandas()
     return counted.set_axis(["segment", "rows"], axis=1).sort_values(["rows", "segment"], ascending=[False, True])
 
 

@@ -24,7 +24,6 @@ from assets.models.fleet_model import SERVED, identity_columns
 from assets.models.line import BASELINE, MEDIAN
 from assets.models.predictions import Candidate, ModelGroup, candidate_predictions
 from assets.models.quantiles import NO_QUANTILES, levels_in, steps_of
-from assets.models.spread import spread
 from assets.models.store import Training, as_listing, shared_listing, trainings
 from assets.raw.parse import KEY, PERIOD, Kind
 from assets.raw.recipe import Recipe
@@ -34,6 +33,7 @@ from resources.lake import Lake
 from resources.problems import InputError, Problem
 from resources.settings import Settings
 from resources.spark import Spark
+from resources.spread import spread
 from resources.table import Staging, staged_files
 
 if TYPE_CHECKING:

@@ -19,13 +19,13 @@ from assets.features.publish import FEATURES, FeatureSet, current_recipe, mean_l
 from assets.features.rebuild import committed_files
 from assets.forecasts.score import MODELS, WRITTEN, Rival, Said, ScoreTask, forecast_table, score_bucket
 from assets.models.predictions import Candidate
-from assets.models.spread import Say, spread
 from assets.models.store import trainings
 from assets.raw.parse import TIME
 from assets.raw.recipe import Recipe
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark
+from resources.spread import Say, spread
 
 CODE_VERSION = code_version(
     "assets.forecasts.score", "assets.forecasts.sample", "assets.models.predictions", "assets.models.blend",

@@ -17,12 +17,12 @@ import pyarrow as pa
 from assets.models.device import CALIBRATION, Device, device_of
 from assets.models.fit import fit
 from assets.models.isolation import Lost, isolated
-from assets.models.spread import Say, spread
 from assets.raw.recipe import Recipe
 from resources.computing import Gpu
 from resources.lake import Lake
 from resources.problems import InputError, Problem
 from resources.spark import Spark
+from resources.spread import Say, spread
 
 TIMES = pa.schema([("rows", pa.int64()), ("cpu", pa.float64()), ("gpu", pa.float64()), ("reason", pa.string())])
 REPEATS, STEP, FEWEST_ROWS = 3, 3, 1_000

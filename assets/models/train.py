@@ -21,7 +21,6 @@ from assets.models.fleet_model import FACTS, fleet_facts, fleet_file, train_flee
 from assets.models.labels import refuse_impossible_labels
 from assets.models.line import LINE, TRAINED
 from assets.models.segment import CutOffs
-from assets.models.spread import Say, spread
 from assets.models.store import (
     BESIDE,
     MODELS,
@@ -44,6 +43,7 @@ from resources.computing import Gpu
 from resources.judging import Failures
 from resources.lake import Lake
 from resources.spark import Spark
+from resources.spread import Say, spread
 
 CODE_VERSION = code_version(
     "assets.models.fit", "assets.models.segment", "assets.models.bucket", "assets.models.baseline",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from resources.spark import quoted
 
 NUMERIC = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
-# a pattern instead of try_cast, which pays an exception for each cell that does not parse
-NUMBER = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(inf|infinity)$|^nan$"
-TRUE, FALSE = "('true', 't', 'yes', 'y', '1', '1.0')", "('false', 'f', 'no', 'n', '0', '0.0')"
+# a pattern instead of try_cast, which pays an exception for each cell that does not parse; `$` lets a line end pass
+NUMBER = r"^([+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?|[+-]?(inf|infinity)|nan)\z"
+TRUTHS, FALSES = ("true", "t", "yes", "y", "1", "1.0"), ("false", "f", "no", "n", "0", "0.0")
 
 
 def is_number(type_: str) -> bool:
@@ -27,7 +27,8 @@ def filled(column: str) -> str:
 
 def says_number(text: str) -> str:
     """Spark SQL for whether a text is a number."""
-    return f"lower({text}) rlike '{NUMBER}'"
+    pattern = NUMBER.replace("\\", "\\\\")
+    return f"lower({text}) rlike '{pattern}'"
 
 
 def number_in(text: str) -> str:
@@ -37,4 +38,4 @@ def number_in(text: str) -> str:
 
 def boolean_in(text: str) -> str:
     """Spark SQL for the truth that a text says, 1 or 0; null where it says none."""
-    return f"case when lower({text}) in {TRUE} then 1d when lower({text}) in {FALSE} then 0d end"
+    return f"case when lower({text}) in {TRUTHS} then 1d when lower({text}) in {FALSES} then 0d end"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -11,34 +10,21 @@ from typing import TYPE_CHECKING, Any
 from assets.raw.fetch import source_files, within_reach
 from assets.raw.inspect import inspect, snapshot_profile, write_profile
 from assets.raw.manifest import Manifest, following, read_manifest, write_manifest
+from assets.raw.new_rows import new_rows, places_of, spark_schema, write_new_rows
 from assets.raw.profile import Profile
-from assets.raw.read import read_source, under_own_names, unreadable
-from assets.raw.remote import named_by_spark
-from assets.raw.snapshot import RAW, read_files
-from assets.raw.source import (
-    ARRIVED,
-    FILE,
-    PART,
-    SourceFiles,
-    contents_of,
-    reader_digest,
-    refuse_growing,
-)
-from assets.raw.text_files import refuse_unreadable_text
-from resources.frames import save_frame
+from assets.raw.snapshot import RAW, RawRows
+from assets.raw.source import ARRIVED, PART, SourceFiles, contents_of, reader_digest, refuse_growing
 from resources.lake import Lake
 from resources.problems import InputError, Problem
 from resources.pruned import pruned, refuse_pruned
 from resources.settings import Settings
-from resources.spark import Spark, quoted, spark_errors
-from resources.table import staged_files
+from resources.spark import Spark
+from resources.spread import Say
+from resources.table import Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
-
-
-WIDER = {("integer", "long"), ("integer", "double"), ("long", "double"), ("float", "double")}
 
 
 @dataclass(frozen=True)
@@ -53,7 +39,9 @@ class Snapshot:
     profile: Profile
 
 
-def ingest(lake: Lake, spark: Spark, settings: Settings, snapshot: int | None = None) -> Snapshot:
+def ingest(
+    lake: Lake, spark: Spark, settings: Settings, snapshot: int | None = None, say: Say | None = None
+) -> Snapshot:
     """Commits what the source holds as a snapshot, unless the last one holds the same; reads only files that are new.
 
     Rows of a file that changed or is gone are not in the new snapshot; earlier ones stay as they were. With `snapshot`
@@ -67,10 +55,10 @@ def ingest(lake: Lake, spark: Spark, settings: Settings, snapshot: int | None = 
     if snapshot is not None:
         return _restored(lake, spark, settings, snapshot)
     with source_files(settings) as files:
-        return _ingest_files(lake, spark, settings, files)
+        return _ingest_files(lake, spark, settings, files, say)
 
 
-def _ingest_files(lake: Lake, spark: Spark, settings: Settings, files: SourceFiles) -> Snapshot:
+def _ingest_files(lake: Lake, spark: Spark, settings: Settings, files: SourceFiles, say: Say | None) -> Snapshot:
     table, base = lake.table(RAW), newest_ingested(lake)
     last = read_manifest(lake, table.record(base).get("digest")) if base is not None else None
     manifest, new = following(last, reader_digest(files, settings), contents_of(files))
@@ -80,7 +68,7 @@ def _ingest_files(lake: Lake, spark: Spark, settings: Settings, files: SourceFil
     if manifest.digest in known:
         return _restored(lake, spark, settings, known[manifest.digest])
     with ExitStack() as reach:
-        return _commit_snapshot(lake, spark, settings, files, _Change(base, last, manifest, new), reach)
+        return _commit_snapshot(lake, spark, settings, files, _Change(base, last, manifest, new), reach, say)
 
 
 @dataclass(frozen=True)
@@ -141,115 +129,70 @@ def _restored(lake: Lake, spark: Spark, settings: Settings, version: int) -> Sna
 
 
 def _commit_snapshot(
-    lake: Lake, spark: Spark, settings: Settings, files: SourceFiles, change: _Change, reach: ExitStack
+    lake: Lake,
+    spark: Spark,
+    settings: Settings,
+    files: SourceFiles,
+    change: _Change,
+    reach: ExitStack,
+    say: Say | None,
 ) -> Snapshot:
     table, session = lake.table(RAW), spark.session()
     same_reader = change.last is not None and change.last.reader == change.manifest.reader
     now, before = table.version(), table.schema(change.base) if same_reader else None
-    near = reach.enter_context(within_reach(session, _chosen(files, change.new)))
-    fresh = _fresh_rows(session, near, settings, before)
+    near, fresh = _read(session, files, change, settings, before, reach)
     if before is not None and change.kept and _retyped(fresh, before):
         change = change.everything
-        near = reach.enter_context(within_reach(session, _chosen(files, change.new)))
-        fresh = _fresh_rows(session, near, settings, before)
-    part_of = _parts(session, near, change)
+        near, fresh = _read(session, files, change, settings, before, reach)
+    places = places_of(session, near, change.manifest.files)
     schema = _schema_of(fresh, before if change.kept else None)
     with table.staging() as staging:
-        try:
-            _write(fresh, staging.uri, part_of, change)
-        except spark_errors() as error:
-            raise unreadable(settings, error) from None
+        staged = write_new_rows(spark, near, settings, before, places, staging, fresh, say)
         refuse_growing(files)
-        parts = [(PART, "in", change.manifest.parts(change.kept))]
-        kept = table.files(change.base, where=parts) if change.kept else []
-        staged = [f"{staging.uri}/{file}" for file in staged_files(staging)]
-        whole = read_files(spark, schema, [*kept, *staged])
-        profile, _ = inspect(under_own_names(whole, settings.contract), settings)
+        rows = {f"{staging.uri}/{file}": many for file, many in staged.items()}
+        whole = RawRows(schema, {**_kept_rows(table, change), **rows})
+        part_of = {path[len(near.root) :]: place.part for path, place in places.items()}
         manifest = _with_parts(change, part_of)
+        profile, _ = inspect(spark, whole, settings, manifest.digest, say)
         write_manifest(lake, manifest)
         record = {"digest": manifest.digest, "fleet": settings.name, "rows": profile.rows, "files": len(manifest.files)}
         record["new_files"], record["arrival"] = len(change.new), max(f.arrived for f in manifest.files.values())
         replacing = change.replaced_parts if change.kept else None
         if change.kept and change.base is not None and change.base != now:
             now = table.restore(change.base, table.record(change.base))
-        version = table.commit(staging, schema, record, partition_by=[PART], replacing=replacing, after=now)
+        version = table.commit(
+            staging, schema, record, partition_by=[PART], files=list(staged), replacing=replacing, after=now
+        )
     write_profile(lake, settings, manifest.digest, profile)
     return Snapshot(version, manifest.digest, profile.rows, len(manifest.files), True, profile)
 
 
-def _chosen(files: SourceFiles, relative: Sequence[str]) -> SourceFiles:
-    """Those of some files that are named by their paths under the source's root."""
-    new = set(relative)
-    places = [n for n, path in enumerate(files.paths) if path[len(files.root) :] in new]
-    paths, stamps = tuple(files.paths[n] for n in places), tuple(files.stamps[n] for n in places)
-    return replace(files, paths=paths, stamps=stamps)
+def _read(
+    session: SparkSession,
+    files: SourceFiles,
+    change: _Change,
+    settings: Settings,
+    before: pa.Schema | None,
+    reach: ExitStack,
+) -> tuple[SourceFiles, DataFrame]:
+    """The files that are new, where Spark can read them, and their rows."""
+    new = {files.root + path for path in change.new}
+    near = reach.enter_context(within_reach(session, files.chosen(new)))
+    return near, new_rows(session, near, settings, before)
 
 
-def _fresh_rows(session: SparkSession, near: SourceFiles, settings: Settings, before: pa.Schema | None) -> DataFrame:
-    if not near.paths:
-        assert before is not None, "a source without files is refused"
-        return session.createDataFrame([], _spark_schema(before)).drop(PART, ARRIVED)
-    refuse_unreadable_text(near, settings)
-    fresh = read_source(session, near, settings, before=before)
-    return fresh if before is None else _as_wide(fresh, before)
+def _kept_rows(table: Table, change: _Change) -> dict[str, int]:
+    """The files of the raw table that stay, with the rows of each."""
+    if not change.kept:
+        return {}
+    stay = table.files(change.base, where=[(PART, "in", change.manifest.parts(change.kept))])
+    rows = table.rows_by_file(change.base)
+    return {file: rows[file] for file in stay}
 
 
-def _as_wide(fresh: DataFrame, before: pa.Schema) -> DataFrame:
-    """New rows with numbers as wide as in the last snapshot: pandas writes 1.0 for 1 where another row is empty."""
-    from pyspark.sql import functions as F
-
-    types = {field.name: field.dataType for field in _spark_schema(before)}
-    wider = {
-        field.name: types[field.name]
-        for field in fresh.schema
-        if field.name in types and (field.dataType.typeName(), types[field.name].typeName()) in WIDER
-    }
-    return fresh.withColumns({name: F.col(quoted(name)).cast(type_) for name, type_ in wider.items()})
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Where the rows of a file go: its name as Spark has it, the part of the raw table, the name that is kept."""
-
-    named: str
-    part: str
-    kept_as: str
-
-
-def _parts(session: SparkSession, near: SourceFiles, change: _Change) -> dict[str, _Part]:
-    found = {}
-    for path in near.paths:
-        relative = path[len(near.root) :]
-        named = named_by_spark(session, near.uri_of(path))
-        part = hashlib.sha256(f"{change.manifest.files[relative].arrived} {relative}".encode()).hexdigest()[:16]
-        found[relative] = _Part(named, part, named if near.shown is None else near.shown + relative)
-    return found
-
-
-def _with_parts(change: _Change, part_of: dict[str, _Part]) -> Manifest:
-    fresh = {p: change.manifest.files[p].model_copy(update={"part": part_of[p].part}) for p in change.new}
+def _with_parts(change: _Change, part_of: dict[str, str]) -> Manifest:
+    fresh = {p: change.manifest.files[p].model_copy(update={"part": part_of[p]}) for p in change.new}
     return change.manifest.model_copy(update={"files": {**change.manifest.files, **fresh}})
-
-
-def _write(fresh: DataFrame, uri: str, part_of: dict[str, _Part], change: _Change) -> None:
-    """Writes new rows, those of each file in a part of its own, so that a later change of the file replaces them."""
-    from pyspark.sql import functions as F
-
-    rows = [
-        (part_of[p].named, part_of[p].part, part_of[p].kept_as, change.manifest.files[p].arrived) for p in change.new
-    ]
-    if len(rows) == 1:
-        ((_, part, kept_as, arrived),) = rows
-        placed = fresh.withColumns({FILE: F.lit(kept_as), ARRIVED: F.lit(arrived)})
-        save_frame(placed, f"{uri}/{PART}={part}")
-    elif rows:
-        parts = fresh.sparkSession.createDataFrame(
-            rows, f"{FILE} string, {PART} string, __kept_as string, {ARRIVED} int"
-        )
-        unknown = F.raise_error(F.concat(F.lit("rows of a file that was not listed: "), F.col(FILE)))
-        placed = fresh.join(F.broadcast(parts), FILE, "left")
-        placed = placed.withColumns({PART: F.coalesce(PART, unknown), FILE: F.col("__kept_as")}).drop("__kept_as")
-        save_frame(placed, uri, partition_by=PART)
 
 
 def _schema_of(fresh: DataFrame, before: pa.Schema | None) -> pa.Schema:
@@ -264,15 +207,9 @@ def _schema_of(fresh: DataFrame, before: pa.Schema | None) -> pa.Schema:
     return pa.schema([*known, *(field for field in found if field.name not in names)])
 
 
-def _spark_schema(schema: pa.Schema) -> Any:
-    from pyspark.sql.pandas.types import from_arrow_schema
-
-    return from_arrow_schema(schema)
-
-
 def _retyped(fresh: DataFrame, before: pa.Schema) -> bool:
     """Whether a column of new rows has another type than in the last snapshot, so that the two do not lie together."""
-    types = {field.name: field.dataType for field in _spark_schema(before)}
+    types = {field.name: field.dataType for field in spark_schema(before)}
     return any(types.get(field.name, field.dataType) != field.dataType for field in fresh.schema)
 
 

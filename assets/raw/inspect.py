@@ -4,27 +4,58 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from assets.raw.kinds import column_kinds
+from assets.raw.moments import Looked, look_at_frame, segment_facts, times_of
 from assets.raw.parse import Kind, rule_view
-from assets.raw.profile import Profile, moments_of, profile_of
+from assets.raw.plain import is_plain, keep_times, look_at_plain, spark_types
+from assets.raw.profile import Profile, profile_of
 from assets.raw.recipe import Recipe, recipe_of, too_long
 from assets.raw.rules import failed_at_work, refuse_unusable, rules_of
-from assets.raw.segment_facts import mixed_frequencies, segment_facts, untrainable
-from assets.raw.snapshot import RAW, read_snapshot
+from assets.raw.segment_facts import mixed_frequencies, question_of, untrainable
+from assets.raw.snapshot import RAW, RawRows, snapshot_rows
 from assets.raw.timeless import inspect_without_time
+from resources.exchange import Exchange, exchange, exchanged_in
 from resources.lake import Lake
 from resources.problems import InputError
 from resources.settings import SHAPES_NOTHING, Settings
-from resources.spark import Spark, spark_errors
+from resources.spark import Spark, parts_for, spark_errors
+from resources.spread import Say
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-def inspect(raw: DataFrame, settings: Settings) -> tuple[Profile, Recipe]:
-    """Profile and recipe of raw rows.
+def inspect(
+    spark: Spark, raw: RawRows, settings: Settings, digest: str | None = None, say: Say | None = None
+) -> tuple[Profile, Recipe]:
+    """Profile and recipe of rows of the raw table; workers read those of a plain table (see `typed`) by themselves.
+
+    With the snapshot's `digest` it is kept how they do, for those who read the rows later.
+
+    Raises:
+        InputError: nothing could be trained from them; every reason is listed.
+    """
+    if raw.rows and is_plain(raw.schema, settings):
+        with _given(spark, settings, raw.rows) as given:
+            if (seen := look_at_plain(spark, raw, settings, given, say)) is not None:
+                looked, reading = seen
+                found = _judged(spark, looked, settings, reading.kinds, spark_types(raw.schema)[reading.time], given)
+                if digest is not None:
+                    keep_times(Lake(uri=settings.lake), digest, settings, reading)
+                return found
+    return inspect_frame(spark, raw.frame(spark, settings), settings)
+
+
+def _given(spark: Spark, settings: Settings, rows: int) -> AbstractContextManager[Exchange]:
+    root = exchanged_in(Lake(uri=settings.lake).root, spark.is_local)
+    return exchange(root, parts_for(spark.session(), rows))
+
+
+def inspect_frame(spark: Spark, raw: DataFrame, settings: Settings) -> tuple[Profile, Recipe]:
+    """Profile and recipe of raw rows as Spark reads them, under the names that `fleet.yaml` has.
 
     Raises:
         InputError: nothing could be trained from them; every reason is listed.
@@ -34,23 +65,21 @@ def inspect(raw: DataFrame, settings: Settings) -> tuple[Profile, Recipe]:
     if rules:
         refuse_unusable(rule_view(raw, settings, kinds), rules)
     try:
-        return _inspect(raw, settings, kinds, rows)
+        if settings.time is None:
+            return inspect_without_time(raw, settings, kinds)
+        with _given(spark, settings, rows) as given:
+            looked = look_at_frame(raw, settings, kinds, given)
+            return _judged(spark, looked, settings, kinds, dict(raw.dtypes)[settings.time], given)
     except spark_errors() as error:
         raise failed_at_work(error, rules) or error from None
 
 
-def _inspect(raw: DataFrame, settings: Settings, kinds: dict[str, Kind], rows: int) -> tuple[Profile, Recipe]:
-    from pyspark import StorageLevel
-
-    if settings.time is None:
-        return inspect_without_time(raw, settings, kinds)
-    moments = moments_of(raw, settings, kinds, rows).persist(StorageLevel.DISK_ONLY)
-    try:
-        profile = profile_of(moments, settings, kinds, dict(raw.dtypes)[settings.time])
-        recipe = recipe_of(settings, profile)
-        facts = segment_facts(moments, profile.times, recipe)
-    finally:
-        moments.unpersist()
+def _judged(
+    spark: Spark, looked: Looked, settings: Settings, kinds: dict[str, Kind], time_type: str, given: Exchange
+) -> tuple[Profile, Recipe]:
+    profile = profile_of(times_of(looked), settings, kinds, time_type)
+    recipe = recipe_of(settings, profile)
+    facts = segment_facts(spark, looked, question_of(profile.times, recipe), given)
     problems = (
         mixed_frequencies(facts, profile.times)
         or too_long(recipe, profile.times)
@@ -75,7 +104,7 @@ def snapshot_profile(lake: Lake, spark: Spark, settings: Settings) -> Profile:
     file = profile_file(digest, settings)
     if known := lake.read_file(file):
         return Profile.from_json(known)
-    profile, _ = inspect(read_snapshot(spark, table, settings), settings)
+    profile, _ = inspect(spark, snapshot_rows(table, settings), settings, digest)
     write_profile(lake, settings, digest, profile)
     return profile
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from assets.raw.cells import boolean_in, filled, is_number, says_number
@@ -14,6 +15,8 @@ from resources.spark import spark_errors
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+    from resources.spark import Spark
 
 UNKEYED = ("array", "map", "struct", "variant", "binary")
 TIMES = ("timestamp", "timestamp_ntz", "date")
@@ -32,16 +35,39 @@ def column_kinds(raw: DataFrame, settings: Settings, rows: int = 0) -> dict[str,
         InputError: a label or time that never parses, no features, or a column of a type that cannot be used.
     """
     types = dict(raw.dtypes)
-    if problems := _unusable_types(types, settings):
-        raise InputError(problems)
-    used = [settings.label, *_features(types, settings)]
+    used = columns_used(types, settings)
     text = [column for column in [*settings.time_columns, *used] if types[column] == "string"]
     counts = _counts(raw, text, settings, rows) if text else {}
+    refuse_unparsable(counts, settings)
+    return kinds_of(types, counts, settings)
+
+
+def columns_used(types: Mapping[str, str], settings: Settings) -> list[str]:
+    """The label and the features, of columns whose types (Spark's) are given by name.
+
+    Raises:
+        InputError: no features, or a column of a type that cannot be used.
+    """
+    if problems := _unusable_types(types, settings):
+        raise InputError(problems)
+    return list(dict.fromkeys([settings.label, *_features(types, settings)]))
+
+
+def refuse_unparsable(counts: Mapping[str, Told], settings: Settings) -> None:
+    """Looks at what cells of text say.
+
+    Raises:
+        InputError: a label or time that never parses.
+    """
     must_parse = [*settings.time_columns, settings.label]
     if problems := [_never_parses(column, settings) for column in must_parse if _never(column, counts, settings)]:
         raise InputError(problems)
+
+
+def kinds_of(types: Mapping[str, str], counts: Mapping[str, Told], settings: Settings) -> dict[str, Kind]:
+    """What each feature and the label is (see `column_kinds`), from what the cells of text columns say."""
     kinds: dict[str, Kind] = {}
-    for column in used:
+    for column in columns_used(types, settings):
         declared = settings.contract.columns.get(column)
         meant = meant_type(declared) if declared else None
         if meant in ("number", "boolean", "text"):
@@ -53,7 +79,7 @@ def column_kinds(raw: DataFrame, settings: Settings, rows: int = 0) -> dict[str,
     return {**kinds, settings.label: "boolean" if kinds[settings.label] == "boolean" else "number"}
 
 
-def _features(types: dict[str, str], settings: Settings) -> list[str]:
+def _features(types: Mapping[str, str], settings: Settings) -> list[str]:
     given = [*settings.features.known_ahead, *settings.features.past_only]
     if given or settings.time:
         return given
@@ -69,7 +95,7 @@ def _usable(type_: str) -> bool:
     return is_number(type_) or type_ in ("boolean", "string")
 
 
-def _unusable_types(types: dict[str, str], settings: Settings) -> list[Problem]:
+def _unusable_types(types: Mapping[str, str], settings: Settings) -> list[Problem]:
     problems = []
 
     def refuse(key: str, column: str, wanted: str, remedy: str) -> None:
@@ -92,7 +118,7 @@ def _unusable_types(types: dict[str, str], settings: Settings) -> list[Problem]:
     return problems
 
 
-class _Parsed(NamedTuple):
+class Told(NamedTuple):
     """How many cells of a text column are filled, and parse as each kind."""
 
     filled: int
@@ -101,7 +127,7 @@ class _Parsed(NamedTuple):
     time: int
 
 
-def _counts(raw: DataFrame, text: list[str], settings: Settings, rows: int) -> dict[str, _Parsed]:
+def _counts(raw: DataFrame, text: list[str], settings: Settings, rows: int) -> dict[str, Told]:
     if (one_in := rows // ROWS_TO_TELL) > 1:
         sample = raw.where(f"pmod(xxhash64({FILE}, {ROW}), {one_in}) = 0")
         counts = _parse_counts(sample, text, settings)
@@ -110,7 +136,7 @@ def _counts(raw: DataFrame, text: list[str], settings: Settings, rows: int) -> d
     return _parse_counts(raw, text, settings)
 
 
-def _tells(column: str, found: _Parsed, settings: Settings) -> bool:
+def _tells(column: str, found: Told, settings: Settings) -> bool:
     """Whether what a sample holds of a column leaves no doubt about all of it."""
     if found.filled < CELLS_TO_TELL:
         return False
@@ -122,7 +148,7 @@ def _tells(column: str, found: _Parsed, settings: Settings) -> bool:
     return number > 0.5 + CLOSE or (number < 0.5 - CLOSE and (boolean == 1 or boolean < NEARLY_ALL - CLOSE))
 
 
-def _parse_counts(raw: DataFrame, text: list[str], settings: Settings) -> dict[str, _Parsed]:
+def _parse_counts(raw: DataFrame, text: list[str], settings: Settings) -> dict[str, Told]:
     expressions = []
     for position, column in enumerate(text):
         cell = filled(column)
@@ -134,24 +160,45 @@ def _parse_counts(raw: DataFrame, text: list[str], settings: Settings) -> dict[s
     try:
         row = raw.where(f"{CORRUPT} is null").selectExpr(*expressions).first()
     except spark_errors():
-        if not (pattern := time_pattern(settings)):
-            raise
-        where, what = (
-            "fleet.yaml source.options.timestampFormat",
-            f"{pattern!r} is not a pattern that Spark reads",
-        )
-        raise InputError([Problem(where, what, "write one such as dd.MM.yyyy HH:mm")]) from None
+        refuse_pattern(settings)
+        raise
     assert row is not None, "an aggregate without groups gives one row"
-    return {column: _Parsed(*row[position]) for position, column in enumerate(text)}
+    return {column: Told(*row[position]) for position, column in enumerate(text)}
 
 
-def _kind_of_text(counts: _Parsed, share_of_truth: float) -> Kind:
+def refuse_pattern(settings: Settings) -> None:
+    """Blames a failure on the pattern of times, if `fleet.yaml` has one.
+
+    Raises:
+        InputError: it has.
+    """
+    if pattern := time_pattern(settings):
+        where, what = "fleet.yaml source.options.timestampFormat", f"{pattern!r} is not a pattern that Spark reads"
+        raise InputError([Problem(where, what, "write one such as dd.MM.yyyy HH:mm")]) from None
+
+
+def times_told(spark: Spark, texts: Iterable[str], settings: Settings) -> dict[str, int | None]:
+    """What Spark takes some texts for: microseconds since 1970 (UTC), None where they are no times.
+
+    Raises:
+        InputError: the pattern of times is none.
+    """
+    asked = spark.session().createDataFrame([(text,) for text in sorted(texts)], "cell string")
+    moment = f"unix_micros(cast(cast({text_time('cell', settings)} as timestamp_ntz) as timestamp))"
+    try:
+        return dict(asked.selectExpr("cell", f"{moment} as micros").collect())
+    except spark_errors():
+        refuse_pattern(settings)
+        raise
+
+
+def _kind_of_text(counts: Told, share_of_truth: float) -> Kind:
     if counts.number * 2 > counts.filled:
         return "number"
     return "boolean" if counts.boolean > share_of_truth * counts.filled else "text"
 
 
-def _never(column: str, counts: dict[str, _Parsed], settings: Settings) -> bool:
+def _never(column: str, counts: Mapping[str, Told], settings: Settings) -> bool:
     if column not in counts or not counts[column].filled:
         return False
     found = counts[column]

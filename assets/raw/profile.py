@@ -21,15 +21,13 @@ from assets.raw.calendar import (
     infer_calendar,
     share_on_grid,
 )
-from assets.raw.parse import KEY, NOTED, REASONS, TIME, Kind, parse_rows
+from assets.raw.parse import Kind
 from assets.raw.split import LAST_ROW
 from resources.problems import InputError, Problem
 from resources.settings import Settings
-from resources.spark import partitions_for, quoted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from pyspark.sql import DataFrame
 
 LONELY_SHARE = 0.01
 THIN_SHARE = 0.5
@@ -131,32 +129,13 @@ class _Times:
     labels: NDArray[np.int64]
 
 
-def moments_of(raw: DataFrame, settings: Settings, kinds: dict[str, Kind], rows: int) -> DataFrame:
-    """So many raw rows as far as they tell what the table is, all of a segment in one partition.
-
-    Gives: `__segment`, `__time` (null where it is no sensible one), `usable` (nothing is held against the row), `label`
-    (null where the row is not usable).
-    """
-    from pyspark.sql import functions as F
-
-    sensible = f"{TIME} >= timestamp_ntz'{FIRST_SENSIBLE}' and {TIME} < timestamp_ntz'{LAST_SENSIBLE}'"
-    parsed = parse_rows(raw, settings, kinds).select(
-        KEY,
-        F.expr(f"if({sensible}, {TIME}, null)").alias(TIME),
-        # rules that only count are looked at as well: one that fails on a row is to be known before anything is written
-        F.expr(f"size({REASONS}) = 0 and size({NOTED}) >= 0").alias("usable"),
-        F.expr(f"if(size({REASONS}) = 0, {quoted(settings.label)}, null)").alias("label"),
-    )
-    return parsed.repartition(partitions_for(raw.sparkSession, rows), KEY)
-
-
-def profile_of(moments: DataFrame, settings: Settings, kinds: dict[str, Kind], time_type: str) -> Profile:
-    """The profile of a table with time, from `moments_of` its rows.
+def profile_of(found: pd.DataFrame, settings: Settings, kinds: dict[str, Kind], time_type: str) -> Profile:
+    """The profile of a table with time, from its distinct times (see `moments.times_of`).
 
     Raises:
         InputError: no rows, no labels, times that follow no frequency.
     """
-    rows, times = _times(moments, settings)
+    rows, times = _times(found, settings)
     calendar = _calendar(times, settings)
     labelled = calendar.holds(times.index) & (times.labels > 0)
     if not labelled.any():
@@ -176,13 +155,9 @@ def profile_of(moments: DataFrame, settings: Settings, kinds: dict[str, Kind], t
     return Profile(rows=rows, kinds=kinds, timeline=timeline)
 
 
-def _times(moments: DataFrame, settings: Settings) -> tuple[int, _Times]:
+def _times(found: pd.DataFrame, settings: Settings) -> tuple[int, _Times]:
     """How many rows there are in all, and the sensible times of them."""
-    from pyspark.sql import functions as F
-
-    counts = F.count("*").alias("rows"), F.count("label").alias("labels")
-    counted = moments.groupBy(F.col(TIME).alias("time")).agg(*counts)
-    found = counted.limit(MOST_PERIODS).toPandas().sort_values("time")
+    found = found.sort_values("time")
     rows, distinct = int(found["rows"].sum()), found.dropna(subset="time")
     if not rows:
         raise InputError([Problem(settings.source.path, "holds no rows", "give a table with rows")])

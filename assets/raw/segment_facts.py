@@ -1,8 +1,8 @@
-"""What the segments of a raw table are like, in one pass: how many, how regular, how many can be trained."""
+"""What the segments of a raw table are like: how many, how regular, how many can be trained."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,11 +15,9 @@ from assets.raw.parse import KEY, TIME
 from assets.raw.profile import Timeline
 from assets.raw.recipe import Recipe
 from resources.problems import Problem
-from resources.spark import light_collections
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from pyspark.sql import DataFrame
 
 REGULAR = 0.9
 MIXED_SHARE = 0.1
@@ -43,36 +41,32 @@ class SegmentFacts(NamedTuple):
     regular: dict[str, int]
 
 
-def segment_facts(moments: DataFrame, timeline: Timeline, recipe: Recipe) -> SegmentFacts:
-    """Facts about the segments of a table, from `moments_of` its rows, which Spark's Python workers count."""
-    steps = {timeline.frequency: (1,), **coarser(timeline.frequency)}
-    question = _Question(timeline.calendar, timeline.last_period - recipe.holdout, recipe.minimum_history, steps)
+def _names(question: Question) -> list[str]:
+    numbered = [f"{what}_{number}" for number in range(len(question.steps)) for what in ("step", "regular")]
+    return ["segments", "trainable", "moves", "told", *numbered, "repeated"]
 
-    def counted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        light_collections()
-        if held := list(batches):
-            found = _counts(pa.Table.from_batches(held), question)
-            yield pa.RecordBatch.from_pydict({name: [many] for name, many in found.items()})
 
-    numbered = [f"{what}_{number}" for number in range(len(steps)) for what in ("step", "regular")]
-    names = ["segments", "trainable", "moves", "told", *numbered, "repeated"]
-    rows = moments.where(f"{TIME} is not null").select(KEY, TIME, "usable", "label")
-    parts = rows.mapInArrow(counted, ", ".join(f"{name} long" for name in names)).collect()
-    total = {name: sum(part[name] for part in parts) for name in names}
+def facts_of(parts: Iterable[Mapping[str, int]], question: Question) -> SegmentFacts:
+    """Facts about all segments, from `counts_of` some of them each."""
+    total = dict.fromkeys(_names(question), 0)
+    for part in parts:
+        total = {name: many + part[name] for name, many in total.items()}
     return SegmentFacts(
         total["segments"],
         total["trainable"],
         total["moves"],
         total["told"],
         total["repeated"] > 0,
-        {name: total[f"step_{n}"] for n, name in enumerate(steps)},
-        {name: total[f"regular_{n}"] for n, name in enumerate(steps)},
+        {name: total[f"step_{n}"] for n, name in enumerate(question.steps)},
+        {name: total[f"regular_{n}"] for n, name in enumerate(question.steps)},
     )
 
 
 @dataclass(frozen=True)
-class _Question:
-    """The calendar, the last period that is trained on, how many rows training needs, steps by frequency."""
+class Question:
+    """What is asked of segments: on which calendar, how many rows up to which period training needs, and which steps
+    (in periods) belong to which frequency.
+    """
 
     calendar: Calendar
     trained_through: int
@@ -80,8 +74,14 @@ class _Question:
     steps: dict[str, tuple[int, ...]]
 
 
-def _counts(rows: pa.Table, asked: _Question) -> dict[str, int]:
-    """Counts over whole segments, from the moments of their rows."""
+def question_of(timeline: Timeline, recipe: Recipe) -> Question:
+    """What is asked of a table's segments."""
+    steps = {timeline.frequency: (1,), **coarser(timeline.frequency)}
+    return Question(timeline.calendar, timeline.last_period - recipe.holdout, recipe.minimum_history, steps)
+
+
+def counts_of(rows: pa.Table, asked: Question) -> dict[str, int]:
+    """Counts over whole segments, from the moments of their rows: `__segment`, `__time`, `usable`, `label`."""
     segment = rows[KEY].dictionary_encode().combine_chunks().indices.to_numpy()
     distinct, place = np.unique(rows[TIME].to_numpy(), return_inverse=True)
     times = pd.DatetimeIndex(distinct).as_unit("ns")
@@ -95,7 +95,7 @@ def _counts(rows: pa.Table, asked: _Question) -> dict[str, int]:
 
 
 def _by_segment(
-    segment: NDArray[np.int32], period: NDArray[np.int64], label: NDArray[np.float64], asked: _Question
+    segment: NDArray[np.int32], period: NDArray[np.int64], label: NDArray[np.float64], asked: Question
 ) -> dict[str, int]:
     order = np.lexsort((-label, period, segment))  # of several rows at one time the highest label, NaN last
     segment, period, label = segment[order], period[order], label[order]

@@ -1,14 +1,17 @@
-"""A committed snapshot of the raw table, read by Spark."""
+"""Snapshots of the raw table: as Spark reads their rows, and as workers read them by themselves."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
 from assets.raw.layout import missing_columns
 from assets.raw.read import under_own_names
 from assets.raw.source import LINEAGE, PART
+from resources.files import filesystem
 from resources.frames import frame_of
 from resources.lake import Lake
 from resources.problems import InputError
@@ -21,24 +24,105 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 RAW = "raw"
+ROWS_A_PIECE = 1_000_000
+ROWS_AT_ONCE = 1 << 18
 
 
-def read_snapshot(spark: Spark, table: Table, settings: Settings, version: int | None = None) -> DataFrame:
-    """The rows of a snapshot (the last by default) as a Spark frame, columns under the names that `fleet.yaml` has.
+class Piece(NamedTuple):
+    """One of so many stretches of a file of the raw table, which begin and end between its groups of rows."""
+
+    file: str
+    number: int
+    of: int
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """Rows of some files of the raw table, committed or about to be: their columns, and the rows of each file."""
+
+    schema: pa.Schema
+    files: Mapping[str, int]
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return sum(self.files.values())
+
+    def frame(self, spark: Spark, settings: Settings) -> DataFrame:
+        """The rows as Spark reads them, under the names that `fleet.yaml` has."""
+        return under_own_names(read_files(spark, self.schema, list(self.files)), settings.contract)
+
+    def tasks(self) -> list[list[Piece]]:
+        """All of the rows as work for Spark's tasks: a large file in pieces, small ones together."""
+        found: list[list[Piece]] = []
+        waiting, held = list[Piece](), 0
+        for file, rows in self.files.items():
+            of = -(-rows // ROWS_A_PIECE) or 1
+            if of > 1:
+                found += [[Piece(file, number, of)] for number in range(of)]
+                continue
+            if held + rows > ROWS_A_PIECE and waiting:
+                found.append(waiting)
+                waiting, held = [], 0
+            waiting.append(Piece(file, 0, 1))
+            held += rows
+        return [*found, waiting] if waiting else found
+
+
+def snapshot_rows(table: Table, settings: Settings, version: int | None = None) -> RawRows:
+    """The rows of a snapshot (the last by default).
 
     Raises:
         InputError: it was pruned, or lacks columns that `fleet.yaml` names.
     """
     if version is not None:
         refuse_pruned(Lake(uri=settings.lake), RAW, str(version), f"snapshot {version}")
-    frame = read_files(spark, table.schema(version), table.files(version))
-    problems = missing_columns([c for c in frame.columns if c not in LINEAGE], settings, settings.needed_columns)
+    schema = table.schema(version)
+    problems = missing_columns([c for c in schema.names if c not in LINEAGE], settings, settings.needed_columns)
     if problems:
         raise InputError(problems)
-    return under_own_names(frame, settings.contract)
+    return RawRows(schema, dict(sorted(table.rows_by_file(version).items())))
+
+
+def read_snapshot(spark: Spark, table: Table, settings: Settings, version: int | None = None) -> DataFrame:
+    """The rows of a snapshot as a Spark frame, columns under the names that `fleet.yaml` has.
+
+    Raises:
+        InputError: it was pruned, or lacks columns that `fleet.yaml` names.
+    """
+    return snapshot_rows(table, settings, version).frame(spark, settings)
 
 
 def read_files(spark: Spark, schema: pa.Schema, files: list[str]) -> DataFrame:
     """Rows of some files of the raw table; columns that came after a file was written are null in its rows."""
     held = [field for field in schema if field.name != PART]
     return frame_of(spark.session(), files, pa.schema(held))
+
+
+def batches_of_piece(piece: Piece, schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Rows of a piece with some columns, text as dictionaries; columns that the file lacks are null."""
+    import pyarrow.parquet as pq
+
+    system, path = filesystem(piece.file)
+    with system.open_input_file(path) as stream:
+        metadata = pq.read_metadata(stream)
+        wanted = [schema.field(name) for name in columns]
+        held = [field for field in metadata.schema.to_arrow_schema() if field.name in set(columns)]
+        text = [field.name for field in held if pa.types.is_string(field.type)]
+        parquet = pq.ParquetFile(stream, metadata=metadata, read_dictionary=text)
+        groups = range(metadata.num_row_groups)
+        own = groups[len(groups) * piece.number // piece.of : len(groups) * (piece.number + 1) // piece.of]
+        for batch in parquet.iter_batches(
+            ROWS_AT_ONCE, row_groups=list(own), columns=[f.name for f in held], use_threads=False
+        ):
+            yield _shaped(batch, wanted)
+
+
+def _shaped(batch: pa.RecordBatch, wanted: Sequence[pa.Field]) -> pa.RecordBatch:
+    def column(field: pa.Field) -> pa.Array:
+        if field.name not in batch.schema.names:
+            return pa.nulls(batch.num_rows, field.type)
+        found = batch.column(field.name)
+        return found if pa.types.is_dictionary(found.type) else found.cast(field.type)
+
+    return pa.RecordBatch.from_arrays([column(field) for field in wanted], names=[field.name for field in wanted])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from resources.environment import resolved
@@ -55,6 +56,13 @@ class SourceFiles:
     def uri_of(self, path: str) -> str:
         """A path of the source's file system with its scheme; a plain path if it is local."""
         return f"{self.given.partition('://')[0]}://{path}" if "://" in self.given else path
+
+    def chosen(self, paths: Iterable[str]) -> SourceFiles:
+        """Those files alone that have some of these paths."""
+        wanted = set(paths)
+        places = [place for place, path in enumerate(self.paths) if path in wanted]
+        taken, stamps = tuple(self.paths[n] for n in places), tuple(self.stamps[n] for n in places)
+        return replace(self, paths=taken, stamps=stamps)
 
     @property
     def hive_partitioned(self) -> bool:

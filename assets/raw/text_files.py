@@ -29,13 +29,7 @@ def refuse_unreadable_text(files: SourceFiles, settings: Settings) -> None:
     """
     if files.format not in ("csv", "json"):
         return
-    options = text_options(files, settings)
-    encoding = options.get("encoding", options.get("charset", "utf-8"))
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        where, remedy = "fleet.yaml source.options.encoding", "write one such as windows-1252"
-        raise InputError([Problem(where, f"{encoding!r} is no encoding", remedy)]) from None
+    options, encoding = text_options(files, settings), known_encoding(files, settings)
     one_each = all(len(options.get(name, "")) <= 1 for name in ("sep", "delimiter", "quote", "escape"))
     rows = files.format == "csv" and "lineSep" not in options and one_each
     try:
@@ -45,6 +39,21 @@ def refuse_unreadable_text(files: SourceFiles, settings: Settings) -> None:
         raise InputError([Problem(files.given, what, "replace the file, or see source.options")]) from None
     if found:
         raise InputError(found)
+
+
+def known_encoding(files: SourceFiles, settings: Settings) -> str:
+    """The encoding of text files, as Python knows it.
+
+    Raises:
+        InputError: it knows none of that name.
+    """
+    options = text_options(files, settings)
+    encoding = options.get("encoding", options.get("charset", "utf-8"))
+    try:
+        return codecs.lookup(encoding).name
+    except LookupError:
+        where, remedy = "fleet.yaml source.options.encoding", "write one such as windows-1252"
+        raise InputError([Problem(where, f"{encoding!r} is no encoding", remedy)]) from None
 
 
 def _problems(path: str, given: str, encoding: str, options: dict[str, str], rows: bool) -> Iterator[Problem]:

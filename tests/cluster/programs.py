@@ -17,12 +17,12 @@ from assets.features.publish import current_features, current_recipe
 from assets.models import tasks
 from assets.models import train as train_module
 from assets.models.segment import fit_segment
-from assets.models.spread import spread
 from assets.models.train import train_fleet
 from assets.models.worker import BucketTask, Plan, train_bucket
 from resources.computing import Gpu
 from resources.problems import InputError
 from resources.spark import Spark
+from resources.spread import spread
 from resources.workers import gpu_address
 from tests.cycle import House, house
 from tests.lakes import Trained, feature_frame, listed, loaded, matrix, mixed_keys, mixed_table, pickled_by_value, train

@@ -2,7 +2,7 @@
 
     python -m tests.end_to_end.killed FLEET_YAML STEP
 
-After every write to the lake a step is over; a STEP beyond the last ends well and prints how many there are.
+After every job of workers and every write to the lake a step is over; a STEP beyond the last ends well and prints how many there are.
 
     python -m tests.end_to_end.killed --jvm
 
@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from assets.features import publish
+from assets.features.publish import publish_features
 from assets.raw.ingest import ingest
 from resources.lake import Lake
 from resources.settings import read_settings
@@ -80,13 +80,12 @@ def main(fleet_yaml: str, last: int) -> None:
     end_the_context_of_the_dead()
     steps = Steps(last)
     steps.around(DataFrameWriter, "parquet")
-    steps.around(DataFrame, "persist")
-    steps.around(publish, "write_features")
+    steps.around(DataFrame, "toArrow")  # what workers do, whoever asks them
     for method in ("_write", "_add_columns", "restore"):
         steps.around(Table, method)
     steps.around(Lake, "write_file")
     ingest(lake, SPARK, settings)
-    publish.publish_features(lake, SPARK, settings)
+    publish_features(lake, SPARK, settings)
     print(steps.taken)
 
 

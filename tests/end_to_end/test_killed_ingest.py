@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from assets.features.publish import FEATURES, QUARANTINE, current_features, publish_features
+from assets.features.publish import FEATURES, QUARANTINE, SEGMENTS, current_features, publish_features
 from assets.raw.ingest import ingest
 from assets.raw.snapshot import RAW
 from resources.lake import Lake
@@ -27,9 +27,10 @@ MOST_STEPS = 60
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY_ROOT)}
 
 
-def bring(folder: Path, name: str, table: pd.DataFrame) -> None:
+def bring(folder: Path, name: str, table: pd.DataFrame, suffix: str) -> None:
     (folder / "in").mkdir(parents=True, exist_ok=True)
-    table.to_parquet(folder / "in" / f"{name}.parquet", index=False)
+    path = folder / "in" / f"{name}.{suffix}"
+    table.to_csv(path, index=False) if suffix == "csv" else table.to_parquet(path, index=False)
 
 
 Jvm = dict[str, str]
@@ -74,19 +75,25 @@ def state(folder: Path) -> dict[str, Any]:
         found[name] = table.arrow().num_rows if table.exists() else None
         assert table.row_count() == (found[name] or 0)
     found["digest"] = current_features(lake).digest if found[FEATURES] else None
+    found["segments"] = lake.table(SEGMENTS).arrow().num_rows if lake.table(SEGMENTS).exists() else None
     return found
 
 
-@pytest.fixture(scope="module")
-def first_week(tmp_path_factory: pytest.TempPathFactory, jvm: Jvm) -> Path:
+# who reads the rows: of Parquet Spark and then workers by themselves, of CSV with a rule workers and then Spark
+RULES = {"expectations": [{"name": "sold", "predicate": "sold < 1e6"}]}
+
+
+@pytest.fixture(scope="module", params=[("parquet", {}), ("csv", RULES)], ids=["parquet", "csv"])
+def first_week(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, jvm: Jvm) -> Path:
     """A folder with a lake of one snapshot, a second file that arrived, and a correction."""
+    suffix, contract = request.param
     folder = tmp_path_factory.mktemp("killed") / "first"
-    bring(folder, "a", sales(shops=2, days=40, ahead=0))
-    document = {**minimal(), "source": {"path": "in", "format": "parquet"}}
+    bring(folder, "a", sales(shops=2, days=40, ahead=0), suffix)
+    document = {**minimal(), "source": {"path": "in", "format": suffix}, "contract": contract}
     (folder / "fleet.yaml").write_text(yaml.safe_dump(document))
     assert killed_at(folder, MOST_STEPS, jvm)
     more = sales(shops=2, days=45, ahead=0)
-    bring(folder, "b", more[more["day"] > "2024-02-05"].assign(weather="rain"))
+    bring(folder, "b", more[more["day"] > "2024-02-05"].assign(weather="rain"), suffix)
     return folder
 
 

@@ -12,16 +12,17 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from assets.features.contract import bucket_count, counts_of, judged_rows, quarantined_rows, valid_rows
+from assets.features.contract import bucket_count
 from assets.partitions import bucket_of, partition_key
 from assets.raw.kinds import column_kinds
-from assets.raw.parse import KEY, PERIOD, TIME
+from assets.raw.parse import KEY, PERIOD
 from assets.raw.profile import Profile, Timeline
 from assets.raw.read import read_source
 from assets.raw.source import CORRUPT, FILE, ROW, find_files
 from resources.settings import Settings
 from resources.spark import Spark
 from tests.conftest import Fleet, MakeFleet
+from tests.judging import judged
 
 LAST = pd.Timestamp("2024-01-20")
 
@@ -36,20 +37,10 @@ def profile(kinds: dict[str, Any], **changes: Any) -> Profile:
 
 
 def judge(spark: Spark, fleet: Fleet) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, int]]:
-    """Valid rows, quarantined rows and the count by reason of a fleet's table."""
+    """Valid rows, quarantined rows and the count by reason of a fleet's table, judged in every way there is."""
     raw = read_source(spark.session(), find_files(fleet.settings), fleet.settings)
-    kinds = column_kinds(raw, fleet.settings)
-    judged = judged_rows(raw, fleet.settings, profile(kinds), 3).persist()
-    try:
-        valid = [row.asDict() for row in valid_rows(judged).collect()]
-        refused = [row.asDict() for row in quarantined_rows(judged).orderBy(FILE, ROW).collect()]
-        counted = counts_of(judged).by_reason
-    finally:
-        judged.unpersist()
-    assert sum(counted.values()) == raw.count()
-    assert counted.get("", 0) == len(valid)
-    assert sum(counted.values()) - counted.get("", 0) == len(refused)
-    return valid, refused, counted
+    found = judged(spark, raw, fleet.settings, profile(column_kinds(raw, fleet.settings)), 3)
+    return found.valid, found.refused, found.counts.by_reason
 
 
 GOOD = "".join(f"a,2024-01-{day:02},{day},{day % 2 == 0},{day},x\n" for day in range(1, 21))
@@ -90,7 +81,8 @@ def test_every_reason_and_the_row_as_it_came(spark: Spark, make_fleet: MakeFleet
     assert by_cell["b", "2024-01-05"]["sold"] == "many"
     assert by_cell["b", "2024-01-05"]["__reasons"] == ["unparsable:sold"]
     assert by_cell["a", "2024-01-05"]["kind"] == "x"
-    values = {(row[KEY], f"{row[TIME]:%d}"): row for row in valid}
+    first = min(row[PERIOD] for row in valid)
+    values = {(row[KEY], f"{row[PERIOD] - first + 1:02}"): row for row in valid}
     assert values["a", "05"]["kind"] == "y"
     assert values["b", "12"]["sold"] is None
     assert [values["b", "13"][name] for name in ("sold", "open", "price", "kind")] == [None, 0.0, None, None]
@@ -174,8 +166,8 @@ def test_rows_read_are_valid_or_quarantined_always(spark: Spark, rows: list[dict
     data = [(*(row[c] for c in columns), "file", number, None) for number, row in enumerate(rows)]
     types = ", ".join(f"{column} string" for column in columns)
     raw = spark.session().createDataFrame(data, f"{types}, {FILE} string, {ROW} bigint, {CORRUPT} string")
-    judged = judged_rows(raw, settings, profile({"sold": "number"}), 4)
-    found = {row[ROW]: (row["__reasons"] or [""])[0] for row in judged.collect()}
+    rows_judged = judged(spark, raw, settings, profile({"sold": "number"}), 4)
+    found = {row[ROW]: row["__reason"] for row in rows_judged.refused}
     wanted = {number: expected(row) for number, row in enumerate(rows)}
     last: dict[tuple[str, pd.Timestamp], int] = {}
     for number, row in enumerate(rows):
@@ -184,7 +176,8 @@ def test_rows_read_are_valid_or_quarantined_always(spark: Spark, rows: list[dict
             if key in last:
                 wanted[last[key]] = "duplicate"
             last[key] = number
-    assert found == wanted
+    assert found == {number: reason for number, reason in wanted.items() if reason}
+    assert len(rows_judged.valid) == list(wanted.values()).count("")
 
 
 def test_bucket_counts() -> None:
@@ -207,11 +200,6 @@ def test_where_no_time_comes_twice_looking_for_duplicates_changes_nothing(
     found = []
     for repeated in (True, False):
         known = profile(kinds).model_copy(update={"repeated": repeated})
-        judged = judged_rows(raw, fleet.settings, known, 3)
-        valid = valid_rows(judged).toPandas().sort_values([KEY, PERIOD], ignore_index=True)
-        refused = quarantined_rows(judged).orderBy(FILE, ROW).toPandas()
-        found.append((valid.drop(columns=[FILE, ROW]), refused, counts_of(judged)))
-    pd.testing.assert_frame_equal(found[0][0], found[1][0])
-    pd.testing.assert_frame_equal(found[0][1], found[1][1])
-    assert found[0][2] == found[1][2]
-    assert found[0][2].by_rule["above_maximum:price"] == 5
+        found.append(judged(spark, raw, fleet.settings, known, 3))
+    assert found[0] == found[1]
+    assert found[0].counts.by_rule["above_maximum:price"] == 5

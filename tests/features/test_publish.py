@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark import TaskContext
-from pyspark.sql import DataFrame
 
-from assets.features import build
-from assets.features import publish as features_publish
+from assets.features import settled
 from assets.features.contract import BUCKET
 from assets.features.publish import (
     FEATURES,
@@ -26,15 +25,16 @@ from assets.features.publish import (
     current_recipe,
     publish_features,
 )
+from assets.features.settled import Folders
 from assets.partitions import bucket_of, partition_key
 from assets.raw.ingest import ingest
 from assets.raw.inspect import snapshot_profile
 from assets.raw.parse import KEY, PERIOD
-from assets.raw.profile import Profile
-from assets.raw.recipe import Recipe
+from assets.raw.source import ROW
 from resources.settings import Settings
 from resources.spark import Spark
 from tests.conftest import Fleet, MakeFleet, daily_sales
+from tests.lakes import pickled_by_value
 
 
 def publish(spark: Spark, fleet: Fleet, settings: Settings | None = None) -> FeatureSet:
@@ -94,35 +94,37 @@ def test_a_cycle_and_its_repetition(spark: Spark, make_fleet: MakeFleet) -> None
         assert part.equals(part.sort_values([KEY, PERIOD]).reset_index(drop=True))
 
 
+def dies_at_first(part: int, folders: Folders, **keys: Any) -> Iterator[dict[str, Any]]:
+    """A worker's part of the work, which kills the worker after a first file, and is done when it is tried again."""
+    from assets.features.settled import _settled_part
+
+    context = TaskContext.get()
+    lines = list(_settled_part(part, folders=folders, **keys))
+    if context.attemptNumber() == 0:
+        (Path(folders.features) / f"half-{context.taskAttemptId()}.parquet").write_bytes(b"PAR1 and no more")
+        os.kill(os.getpid(), signal.SIGKILL)
+    yield from lines
+
+
 def test_a_worker_killed_while_it_writes_leaves_nothing_behind(
     spark: Spark, make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fleet, of_bucket = make_fleet(daily_sales(shops=5), horizon=7), build._of_bucket
-    folder = Path(fleet.lake.table(FEATURES).uri)
-
-    def write(valid: DataFrame, recipe: Recipe, profile: Profile, staging: str) -> tuple[pa.Schema, list[str]]:
-        Path(staging).mkdir(parents=True)
-        return build.write_features(valid, recipe, profile, staging)
-
-    def dying(recipe: Recipe, profile: Profile) -> build.OfBucket:
-        features = of_bucket(recipe, profile)
-
-        def dies_at_first(rows: pa.Table) -> pa.Table:
-            context = TaskContext.get()
-            if context.attemptNumber() == 0:
-                [staging] = folder.glob("data-*")
-                (staging / f"half-{context.taskAttemptId()}.parquet").write_bytes(b"PAR1 and no more")
-                os.kill(os.getpid(), signal.SIGKILL)
-            return features(rows)
-
-        return dies_at_first
-
-    monkeypatch.setattr(build, "_of_bucket", dying)
-    monkeypatch.setattr(features_publish, "write_features", write)
+    pickled_by_value(__name__)
+    table = pd.concat([daily_sales(shops=5), daily_sales(shops=1)])  # with duplicates
+    whole, fleet = make_fleet(table, horizon=7), make_fleet(table, horizon=7)
+    wanted = publish(spark, whole)
+    monkeypatch.setattr(settled, "_settled_part", dies_at_first)
     published = publish(spark, fleet)
+    folder = Path(fleet.lake.table(FEATURES).uri)
     assert list(folder.rglob("half-*.parquet")), "the test must see workers die"
-    assert fleet.lake.table(FEATURES).arrow().num_rows == published.record["rows"]["valid"] + 5 * 7
-    assert not [file for file in fleet.lake.table(FEATURES).files() if "half-" in file]
+    assert published.record["rows"] == wanted.record["rows"]
+    for name, order in ((FEATURES, [KEY, PERIOD]), (SEGMENTS, [KEY]), (QUARANTINE, [KEY, ROW])):
+        there, here = (
+            f.lake.table(name).arrow().to_pandas().sort_values(order, ignore_index=True) for f in (fleet, whole)
+        )
+        assert there.drop(columns="__file", errors="ignore").equals(here.drop(columns="__file", errors="ignore"))
+    assert len(list(folder.rglob("part-*.parquet"))) == 2 * len(fleet.lake.table(FEATURES).files())
+    assert not list(Path(fleet.lake.root).glob("exchange-*"))
 
 
 def test_other_lags_make_another_schema_and_earlier_versions_stay(spark: Spark, make_fleet: MakeFleet) -> None:

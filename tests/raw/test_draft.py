@@ -13,7 +13,7 @@ from deltalake import write_deltalake
 
 from assets.raw.column_facts import ColumnFacts
 from assets.raw.draft import Draft, as_yaml, draft_of
-from assets.raw.inspect import inspect
+from assets.raw.inspect import inspect_frame
 from assets.raw.likely_roles import Key
 from assets.raw.profile import Profile
 from assets.raw.read import read_source, under_own_names
@@ -44,7 +44,7 @@ def read_back(draft: Draft, folder: Path) -> Settings:
 def validated(spark: Spark, settings: Settings) -> Profile:
     """What `fleet validate` does."""
     source = read_source(spark.session(), find_files(settings), settings)
-    return inspect(under_own_names(source, settings.contract), settings)[0]
+    return inspect_frame(spark, under_own_names(source, settings.contract), settings)[0]
 
 
 def departments() -> pd.DataFrame:

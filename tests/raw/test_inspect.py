@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pandas as pd
 import pytest
 
 from assets.raw import kinds
-from assets.raw.inspect import inspect
+from assets.raw.inspect import inspect, inspect_frame
 from assets.raw.kinds import column_kinds
 from assets.raw.profile import Profile
 from assets.raw.read import read_source
@@ -20,10 +22,27 @@ from resources.problems import InputError
 from resources.spark import Spark
 from tests.conftest import Fleet, MakeFleet, daily_sales
 from tests.cycle import flats, without_time
+from tests.judging import kept
 
 
 def look(spark: Spark, fleet: Fleet) -> tuple[Profile, Recipe]:
-    return inspect(read_source(spark.session(), find_files(fleet.settings), fleet.settings), fleet.settings)
+    """Profile and recipe, which are the same whoever reads the rows; nothing is left behind."""
+    raw = read_source(spark.session(), find_files(fleet.settings), fleet.settings)
+    with tempfile.TemporaryDirectory() as folder:
+        found = [told(lambda: inspect(spark, kept(raw, Path(folder) / "raw"), fleet.settings))]
+    found.append(told(lambda: inspect_frame(spark, raw, fleet.settings)))
+    assert str(found[0]) == str(found[1])
+    assert not Path(fleet.settings.lake).exists()
+    if isinstance(found[0], InputError):
+        raise found[0]
+    return found[0]
+
+
+def told(work: Callable[[], tuple[Profile, Recipe]]) -> tuple[Profile, Recipe] | InputError:
+    try:
+        return work()
+    except InputError as error:
+        return error
 
 
 def refused(spark: Spark, fleet: Fleet) -> str:

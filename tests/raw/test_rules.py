@@ -11,17 +11,19 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from assets.features.contract import counts_of, judged_rows, quarantined_rows
+from assets.features.contract import judged_rows
 from assets.features.publish import FEATURES, QUARANTINE, publish_features
 from assets.raw.ingest import ingest
-from assets.raw.inspect import inspect
+from assets.raw.inspect import inspect_frame
 from assets.raw.kinds import column_kinds
 from assets.raw.read import read_source
+from assets.raw.snapshot import read_snapshot
 from assets.raw.source import FILE, ROW, find_files
 from resources.contract import Contract
 from resources.problems import InputError
 from resources.spark import Spark
 from tests.conftest import Fleet, MakeFleet, daily_sales
+from tests.judging import judged
 
 HEADER = "shop,day,sold,price,kind,open\n"
 GOOD = "".join(f"a,2024-01-{day:02},{day},{day},x,yes\n" for day in range(1, 29))
@@ -31,13 +33,9 @@ FEATURES_OF_IT = {"known_ahead": ["price", "kind"]}
 def judge(spark: Spark, fleet: Fleet) -> tuple[list[dict[str, Any]], dict[str, int], dict[str, int]]:
     """The refused rows, and the counts by reason and by rule, of a fleet's table."""
     raw = read_source(spark.session(), find_files(fleet.settings), fleet.settings)
-    profile, _ = inspect(raw, fleet.settings)
-    judged = judged_rows(raw, fleet.settings, profile, 2)
-    counts = counts_of(judged)
-    refused = [row.asDict() for row in quarantined_rows(judged).orderBy(FILE, ROW).collect()]
-    assert sum(counts.by_reason.values()) == raw.count()
-    assert len(refused) == raw.count() - counts.by_reason.get("", 0)
-    return refused, counts.by_reason, counts.by_rule
+    profile, _ = inspect_frame(spark, raw, fleet.settings)
+    found = judged(spark, raw, fleet.settings, profile, 2)
+    return found.refused, *found.counts
 
 
 def test_every_kind_of_rule_refuses_what_breaks_it(spark: Spark, make_fleet: MakeFleet) -> None:
@@ -166,22 +164,20 @@ def test_a_rule_that_fails_on_a_row_is_named(spark: Spark, make_fleet: MakeFleet
 
 
 def jobs_and_scans(spark: Spark, fleet: Fleet, expectations: int) -> tuple[int, int]:
-    """How many Spark jobs count a table's rows by reason and rule, and how often its files are scanned."""
+    """How many Spark jobs build the features of a table, and how often its files are scanned."""
     rules = [{"name": f"e{n}", "predicate": f"price > {n - 5}", "action": "warn"} for n in range(expectations)]
     settings = fleet.settings.model_copy(update={"contract": Contract.model_validate({"expectations": rules})})
-    raw = read_source(spark.session(), find_files(settings), settings)
-    profile, _ = inspect(raw, settings)
-    judged = judged_rows(raw, settings, profile, 2)
+    ingest(fleet.lake, spark, settings)
     context = spark.session().sparkContext
     context.setJobGroup(f"rules {expectations}", "")
     try:
-        counted = counts_of(judged).by_rule
+        built = publish_features(fleet.lake, spark, settings)
     finally:
         context.setLocalProperty("spark.jobGroup.id", None)
-    assert len(counted) == max(0, expectations - 6)
+    assert len(built.record["by_rule"]) == max(0, expectations - 6)
     jobs = context.statusTracker().getJobIdsForGroup(f"rules {expectations}")
-    plan = judged._jdf.queryExecution().executedPlan().toString()
-    return len(jobs), plan.count("FileScan")
+    judged_frame = judged_rows(read_snapshot(spark, fleet.lake.table("raw"), settings), settings, built.profile, 2)
+    return len(jobs), judged_frame._jdf.queryExecution().executedPlan().toString().count("FileScan")
 
 
 def test_one_pass_however_many_rules(spark: Spark, make_fleet: MakeFleet) -> None:

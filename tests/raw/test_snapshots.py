@@ -11,6 +11,7 @@ from dagster import AssetCheckResult
 
 from assets.features.publish import FEATURES, QUARANTINE, publish_features
 from assets.raw import ingest as ingesting
+from assets.raw import new_rows
 from assets.raw.checks import raw_checks
 from assets.raw.ingest import Snapshot, ingest
 from assets.raw.snapshot import RAW
@@ -72,8 +73,8 @@ def test_a_file_that_arrives_is_read_and_the_others_stay(
         asked.append(files.paths)
         return original(session, files, *rest, **keys)
 
-    original = ingesting.read_source
-    monkeypatch.setattr(ingesting, "read_source", seen)
+    original = new_rows.read_source
+    monkeypatch.setattr(new_rows, "read_source", seen)
     second = take(landing, spark)
     assert [[Path(path).stem for path in paths] for paths in asked] == [["2024-02 [x] & é"]]
     assert before < set(landing.lake.table(RAW).files())

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from assets.models.spread import spread
 from resources.jobs import at_once
 from resources.spark import Spark, spark_errors
+from resources.spread import spread
 from tests.lakes import pickled_by_value
 
 SCHEMA = pa.schema([("task", pa.string()), ("began", pa.float64()), ("ended", pa.float64())])

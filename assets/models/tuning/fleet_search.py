@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from assets.features.publish import FeatureSet
 from assets.features.rebuild import committed_files
 from assets.models.segment import FITS
-from assets.models.spread import Say
 from assets.models.tuning.sample import (
     CLASSES,
     MOST,
@@ -30,6 +29,7 @@ from assets.raw.tuned import keep_choice, kept_choice, question, untuned
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark
+from resources.spread import Say
 
 
 def is_due(lake: Lake, features: FeatureSet, recipe: Recipe, settings: Settings) -> bool:

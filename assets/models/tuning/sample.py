@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from assets.features.publish import FeatureSet
 from assets.features.rebuild import committed_files
-from assets.models.spread import spread
 from assets.models.tuning.trial import CANDIDATES, SearchPlan, SearchTask, described
 from resources.lake import Lake
 from resources.spark import Spark
+from resources.spread import spread
 
 REDUCTION = 3  # of those on a rung one in so many goes on, on so many times the segments
 STEPS = (1, REDUCTION, REDUCTION**2)  # segments of each rung, as multiples of the first's

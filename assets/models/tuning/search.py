@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assets.models.spread import Say, spread
 from assets.models.tuning.sample import REDUCTION, SEARCHED, STEPS, Candidate, Extent, fits_of
 from assets.models.tuning.space import Space
 from assets.models.tuning.trial import LOST, SearchPlan, SearchTask, tried
 from assets.raw.recipe import Recipe
 from assets.raw.tuned import with_entries
 from resources.spark import Spark
+from resources.spread import Say, spread
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from assets.models.progress import Progress, progress_reported
 from resources.jobs import at_once
+from resources.progress import Progress, progress_reported
 from resources.spark import Spark, light_collections
 from resources.workers import gpu_profile, require_versions, versions
 
@@ -36,6 +36,7 @@ def spread(
     what: str = "",
     total: int = 0,
     say: Say | None = None,
+    unit: str = "segments",
     on_gpu: Sequence[Task] = (),
     per_task: float = 1.0,
 ) -> pa.Table:
@@ -44,19 +45,19 @@ def spread(
     Tasks `on_gpu` are a stage of their own that runs at the same time: of a cluster, each gets its share of a GPU
     (`per_task`); on one machine they take turns.
 
-    With `say`, progress is reported: segments done, of `total`, and the slowest so far where rows have `segment` and
-    `seconds`. A row is a segment, or as many as its `segments` says. All comes from Spark's accumulators, which workers
-    send when a task ends.
+    With `say`, progress is reported: segments (or whatever the `unit` is) done, of `total`, and the slowest so far
+    where rows have `segment` and `seconds`. A row is one, or as many as its column of the unit's name says. All comes
+    from Spark's accumulators, which workers send when a task ends.
     """
     counted = Counted(spark.session().sparkContext)
     jobs = []
     if tasks or not on_gpu:
-        jobs.append(_job(spark, tasks, work, schema, counted, shares=_shares(spark, tasks, short)))
+        jobs.append(_job(spark, tasks, work, schema, counted, unit, shares=_shares(spark, tasks, short)))
     if on_gpu:
         profile = None if spark.is_local else gpu_profile(per_task)
         shares = 1 if spark.is_local else len(on_gpu)
-        jobs.insert(0, _job(spark, on_gpu, work, schema, counted, shares=shares, profile=profile))
-    with progress_reported(what, total, counted.progress, say) if say else nullcontext():
+        jobs.insert(0, _job(spark, on_gpu, work, schema, counted, unit, shares=shares, profile=profile))
+    with progress_reported(what, total, counted.progress, say, unit) if say else nullcontext():
         rows = at_once(spark, [job.toArrow for job in jobs])
     return pa.concat_tables([each.cast(schema) for each in rows])
 
@@ -84,6 +85,7 @@ def _job(
     work: Work[Task],
     schema: pa.Schema,
     counted: Counted,
+    unit: str,
     *,
     shares: int,
     profile: ResourceProfile | None = None,
@@ -99,7 +101,7 @@ def _job(
             for number in batch.column(0).to_pylist():
                 given = chain.from_iterable(work(task) for task in assigned[number::shares])
                 for rows in _in_batches(given):
-                    done.add(sum(row.get("segments", 1) for row in rows))
+                    done.add(sum(row.get(unit, 1) for row in rows))
                     slowest.add(max((row.get("seconds") or 0.0, row.get("segment") or "") for row in rows))
                     yield pa.RecordBatch.from_pylist(rows, schema)
 

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from assets.models.progress import Progress, progress_line
-from assets.models.spread import SHARES_A_CORE, spread
+from resources.progress import Progress, progress_line
 from resources.spark import Spark
+from resources.spread import SHARES_A_CORE, spread
 from tests.lakes import pickled_by_value
 
 

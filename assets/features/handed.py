@@ -1,0 +1,67 @@
+"""The rows of a snapshot on their way to features: judged by those who read them, handed over to who builds buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from assets.features.placed import Placed, Placing, place_frame, place_plain
+from assets.features.settled import Folders, Settled, settle
+from assets.raw.plain import plain_reading
+from assets.raw.profile import Profile
+from assets.raw.recipe import Recipe
+from assets.raw.rules import failed_at_work, rules_of
+from assets.raw.snapshot import RawRows
+from resources.exchange import Exchange, exchange, exchanged_in
+from resources.lake import Lake
+from resources.settings import Settings
+from resources.spark import Spark, parts_for, spark_errors
+from resources.spread import Say
+
+
+@dataclass(frozen=True)
+class Handed:
+    """The rows of a snapshot, judged and handed over to those who build features of them."""
+
+    placed: Placed
+    placing: Placing
+    given: Exchange
+
+    def settle(self, spark: Spark, recipe: Recipe, folders: Folders, say: Say | None = None) -> Settled:
+        """Lets workers write what becomes of the rows."""
+        return settle(spark, self.placed, self.placing, recipe, self.given, folders, say)
+
+
+@contextmanager
+def handed_over(
+    lake: Lake,
+    spark: Spark,
+    rows: RawRows,
+    settings: Settings,
+    recipe: Recipe,
+    record: Mapping[str, Any],
+    say: Say | None = None,
+) -> Iterator[Handed]:
+    """The rows of a snapshot, judged, for the time of the `with` block.
+
+    `record` is that of a feature set: it has `profile`, `buckets` and the `raw_digest` of the snapshot.
+
+    Raises:
+        InputError: a rule of the contract fails on some row.
+    """
+    inputs = list(dict.fromkeys([recipe.label, *recipe.known_ahead, *recipe.past_only]))
+    profile = Profile.from_json(record["profile"]).model_copy(update={"kinds": recipe.kinds})
+    placing = Placing(profile.to_json(), record["buckets"], recipe.segment, inputs)
+    reading = plain_reading(lake, rows, record["raw_digest"], settings, recipe.kinds)
+    parts = min(record["buckets"], parts_for(spark.session(), rows.rows))
+    with exchange(exchanged_in(lake.root, spark.is_local), parts) as given:
+        try:
+            if reading is not None:
+                placed = place_plain(spark, rows, reading, placing, given, say)
+            else:
+                placed = place_frame(spark, rows, settings, placing, given)
+        except spark_errors() as error:
+            raise failed_at_work(error, rules_of(settings)) or error from None
+        yield Handed(placed, placing, given)

@@ -1,0 +1,236 @@
+"""Rows of the raw table judged one by one, placed on the calendar and in buckets, and handed over bucket by bucket.
+
+Good rows carry what features are made of. The others carry their reasons and their raw cells, which are most of the
+bytes; all rows do where rows have to be looked at together before it is known which are good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assets.features.contract import BUCKET, placed_frame
+from assets.partitions import bucket_of
+from assets.raw.calendar import nanoseconds
+from assets.raw.parse import KEY, NOTED, PERIOD, REASONS, SOURCE
+from assets.raw.profile import Profile
+from assets.raw.snapshot import ROWS_AT_ONCE, Piece, RawRows, batches_of_piece
+from assets.raw.source import ARRIVED, FILE, LINEAGE, ROW
+from assets.raw.split import HASH
+from assets.raw.typed import Reading, Typed, held_against, typed
+from resources.exchange import Exchange, in_portions
+from resources.settings import Settings
+from resources.spark import light_collections, quoted
+from resources.spread import Say, spread
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from resources.spark import Spark
+
+TOLD = [REASONS, NOTED, SOURCE, FILE, ROW, ARRIVED]
+Portion = tuple[pa.Table | None, pa.Table | None]  # good rows, and others with all that is known of them
+HANDED = pa.schema([("good", pa.string()), ("told", pa.string()), ("rows", pa.int64())])
+
+
+@dataclass(frozen=True)
+class Placing:
+    """Where rows go: the profile of their table (as JSON), how many buckets there are, and what features look at."""
+
+    profile_json: str
+    buckets: int
+    segment: list[str]
+    inputs: list[str]
+
+    @property
+    def profile(self) -> Profile:
+        """The table's profile."""
+        return _profile(self.profile_json)
+
+    @property
+    def all_told(self) -> bool:
+        """Whether every row carries all that is known of it."""
+        return self.profile.timeline is None or self.profile.repeated
+
+    @property
+    def columns(self) -> list[str]:
+        """What good rows carry."""
+        return list(dict.fromkeys([*self.segment, KEY, PERIOD, *self.inputs, BUCKET]))
+
+
+@lru_cache(maxsize=2)
+def _profile(profile_json: str) -> Profile:
+    return Profile.from_json(profile_json)
+
+
+class Placed(NamedTuple):
+    """The files in which rows were handed over: those that nothing is held against, and the others.
+
+    `source` are the columns that rows came with, under the names that `fleet.yaml` has.
+    """
+
+    good: list[str]
+    told: list[str]
+    source: pa.Schema
+
+
+def part_of(buckets: NDArray[np.int64], of: int, parts: int) -> NDArray[np.int64]:
+    """The part in which the rows of each of some buckets are handed over."""
+    return buckets * parts // of
+
+
+def place_plain(
+    spark: Spark, raw: RawRows, reading: Reading, placing: Placing, given: Exchange, say: Say | None = None
+) -> Placed:
+    """Hands over the rows of a plain table, which workers read themselves."""
+    work = partial(_placed_pieces, schema=raw.schema, reading=reading, placing=placing, given=given)
+    lines = spread(spark, raw.tasks(), work, HANDED, what="judged", total=raw.rows, unit="rows", say=say)
+    return _placed(lines, pa.schema([field for field in raw.schema if field.name not in LINEAGE]))
+
+
+def place_frame(spark: Spark, raw: RawRows, settings: Settings, placing: Placing, given: Exchange) -> Placed:
+    """Hands over the rows of any table, as Spark reads and types them."""
+    from pyspark.sql import functions as F
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    rows = placed_frame(raw.frame(spark, settings), settings, placing.profile, placing.buckets)
+    names = [name for name in [*placing.columns, *TOLD, HASH] if name in rows.columns]
+    # Spark would take a dot in a name for a field of a struct
+    plain = rows.select(*[F.col(quoted(name)).alias(f"c{n}") for n, name in enumerate(names)])
+
+    def handed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        light_collections()
+        portions = (some.rename_columns(names) for some in in_portions(batches, ROWS_AT_ONCE))
+        split = (_split(some, placing) for some in portions)
+        yield pa.RecordBatch.from_pylist([_handed_over(split, placing, given)], HANDED)
+
+    source = to_arrow_schema(rows.schema[SOURCE].dataType, timezone="UTC")
+    return _placed(plain.mapInArrow(handed, "good string, told string, rows long").toArrow(), source)
+
+
+def _placed(lines: pa.Table, source: pa.Schema) -> Placed:
+    good, told = (lines[name].drop_null().to_pylist() for name in ("good", "told"))
+    return Placed(good, told, source)
+
+
+def _split(rows: pa.Table, placing: Placing) -> Portion:
+    if placing.all_told:
+        return None, rows
+    told = pc.greater(pc.add(pc.list_value_length(rows[REASONS]), pc.list_value_length(rows[NOTED])), 0)
+    return rows.filter(pc.invert(told)).select(placing.columns), rows.filter(told)
+
+
+def _handed_over(portions: Iterator[Portion], placing: Placing, given: Exchange) -> dict[str, Any]:
+    """Writes portions of good rows and of others; says where, and of how many rows."""
+    rows = 0
+    with given.writer() as good, given.writer() as told:
+        for of_good, of_told in portions:
+            for writer, some in ((good, of_good), (told, of_told)):
+                if some is not None:
+                    buckets = some[BUCKET].to_numpy().astype(np.int64)
+                    writer.write(some, part_of(buckets, placing.buckets, given.parts))
+                    rows += some.num_rows
+    return {"good": good.file, "told": told.file, "rows": rows}
+
+
+def _placed_pieces(
+    pieces: Sequence[Piece], schema: pa.Schema, reading: Reading, placing: Placing, given: Exchange
+) -> Iterator[dict[str, Any]]:
+    portions = (portion for piece in pieces for portion in _portions(piece, schema, reading, placing))
+    yield _handed_over(portions, placing, given)
+
+
+def _portions(piece: Piece, schema: pa.Schema, reading: Reading, placing: Placing) -> Iterator[Portion]:
+    """Good rows and others of each batch; raw cells are read only if somebody asks for them."""
+    everything = [name for name in schema.names if name not in LINEAGE]
+    columns = list(dict.fromkeys([*everything, *reading.columns])) if placing.all_told else reading.columns
+    waiting: list[tuple[pa.Table, NDArray[np.int64]]] = []
+    for batch in batches_of_piece(piece, schema, [*columns, *(TOLD_COLUMNS if placing.all_told else [])]):
+        rows, told = judged_batch(batch, reading, placing)
+        if placing.all_told:
+            yield None, _with_raw(rows, batch, everything)
+            continue
+        yield (rows.filter(pa.array(~told)) if told.any() else rows).select(placing.columns), None
+        waiting.append((rows.filter(pa.array(told)), np.flatnonzero(told)))
+    if any(len(places) for _, places in waiting):
+        whole = batches_of_piece(piece, schema, [*everything, *TOLD_COLUMNS])
+        for batch, (rows, places) in zip(whole, waiting, strict=True):
+            yield None, _with_raw(rows, batch.take(pa.array(places)), everything)
+
+
+TOLD_COLUMNS = [FILE, ROW, ARRIVED]
+
+
+def _with_raw(rows: pa.Table, batch: pa.RecordBatch, everything: Sequence[str]) -> pa.Table:
+    """Judged rows with their raw cells and where they came from."""
+    cells = [_decoded(batch.column(name)) for name in everything]
+    source = pa.StructArray.from_arrays(cells, names=list(everything))
+    of = {SOURCE: source, **{name: _decoded(batch.column(name)) for name in TOLD_COLUMNS}}
+    arrived = of[ARRIVED].fill_null(1)
+    noted = pa.ListArray.from_arrays(pa.array(np.zeros(len(rows) + 1, np.int32)), pa.array([], pa.string()))
+    columns = [noted, source, of[FILE], of[ROW], arrived]
+    for name, column in zip(TOLD[1:], columns, strict=True):
+        rows = rows.append_column(name, column)
+    return rows
+
+
+def _decoded(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def judged_batch(batch: pa.RecordBatch, reading: Reading, placing: Placing) -> tuple[pa.Table, NDArray[np.bool_]]:
+    """Rows of a batch with what features look at, `__period`, `fleet_bucket` and `__reasons`; and which have any."""
+    found = typed(batch, reading)
+    period, placed = _periods(found, placing)
+    against = [*found.against, *_of_calendar(found, period, placed, placing)]
+    told, reasons = held_against(against, batch.num_rows)
+    buckets = np.array([bucket_of(key, placing.buckets) for key in found.keys.texts.to_pylist()], np.int32)
+    places = pa.array(found.keys.places)
+    columns = {
+        **{name: _decoded(batch.column(name)) for name in placing.segment},
+        KEY: found.keys.texts.take(places),
+        PERIOD: pa.array(period.astype(np.int32), mask=~placed),
+        **{name: found.values[name] for name in placing.inputs},
+        BUCKET: pa.array(buckets[found.keys.places]),
+        REASONS: reasons,
+    }
+    return pa.table(columns), told
+
+
+def _of_calendar(
+    found: Typed, period: NDArray[np.int64], placed: NDArray[np.bool_], placing: Placing
+) -> list[tuple[str, NDArray[np.bool_]]]:
+    usable = np.ones(len(placed), bool)
+    for _, mask in found.against:
+        usable &= ~mask
+    label = found.values[placing.inputs[0]].is_valid().to_numpy(zero_copy_only=False)
+    late = placed & (period > placing.profile.last_period) & label
+    return [("off_calendar", usable & ~placed), ("label_after_end", usable & late)]
+
+
+def _periods(found: Typed, placing: Placing) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The calendar period of each row, and which rows have one; see `parse.with_period`."""
+    calendar = placing.profile.times.calendar
+    if calendar.unit:
+        unit = calendar.unit // 1000
+        period, beyond = np.divmod(found.micros - calendar.phase // 1000, unit)
+        placed = found.timed & (beyond == 0) & (np.abs(period) <= np.iinfo(np.int32).max)
+        return np.where(placed, period, 0), placed
+    micros, periods = _numbered(placing.profile_json)
+    place = np.minimum(np.searchsorted(micros, found.micros), len(micros) - 1)
+    placed = found.timed & (micros[place] == found.micros)
+    return np.where(placed, periods[place], 0), placed
+
+
+@lru_cache(maxsize=2)
+def _numbered(profile_json: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The times of a calendar of uneven periods, in microseconds, and the periods' numbers; made once a process."""
+    timeline = _profile(profile_json).times
+    times = timeline.calendar.times(timeline.first_time, timeline.last_time)
+    return nanoseconds(times) // 1000, timeline.calendar.periods(times)

@@ -1,0 +1,237 @@
+"""What becomes of the rows of a part's buckets: features, a row a segment, and refused rows; all written by workers."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assets.features.build import features_of_bucket, write_features
+from assets.features.contract import BUCKET, Counts
+from assets.features.placed import Placed, Placing
+from assets.features.resolved import is_usable, with_places, without_duplicates
+from assets.raw.parse import KEY, NOTED, PERIOD, REASONS, SOURCE
+from assets.raw.recipe import Recipe
+from assets.raw.source import ARRIVED, FILE, ROW
+from resources.exchange import Exchange
+from resources.files import write_parquet
+from resources.spread import Say, spread
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from resources.spark import Spark
+
+SETTLED = pa.schema([("told", pa.string()), ("rows", pa.int64())])
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where workers write: features and, unless they are not asked for, segments and quarantine; and the counts of
+    values of text features.
+    """
+
+    features: str
+    segments: str | None = None
+    quarantine: str | None = None
+
+
+class Settled(NamedTuple):
+    """The files written, relative to their folders, how many rows and segments there are, and each text's rows."""
+
+    counts: Counts
+    segments: int
+    files: dict[str, list[str]]
+
+
+def quarantine_schema(source: pa.Schema) -> pa.Schema:
+    """The columns of the quarantine, of rows that came with these columns."""
+    own = [("__reason", pa.string()), (REASONS, pa.list_(pa.string())), (KEY, pa.string())]
+    place = [(FILE, pa.string()), (ROW, pa.int64()), (ARRIVED, pa.int32())]
+    return pa.schema([*(pa.field(*each) for each in [*own, *place]), *source])
+
+
+def segments_schema(source: pa.Schema, recipe: Recipe) -> pa.Schema:
+    """The columns of the list of segments, of rows that came with these columns."""
+    counts = [("__rows", pa.int64()), ("__labelled", pa.int64()), ("__label", pa.float64())]
+    periods = [("__first", pa.int32()), ("__last", pa.int32()), ("__open", pa.bool_())]
+    own = [pa.field(name, source.field(name).type) for name in recipe.segment]
+    named = [pa.field(BUCKET, pa.int32()), pa.field(KEY, pa.string())]
+    return pa.schema([*named, *own, *(pa.field(*each) for each in [*counts, *periods])])
+
+
+def settle(
+    spark: Spark,
+    placed: Placed,
+    placing: Placing,
+    recipe: Recipe,
+    given: Exchange,
+    folders: Folders,
+    say: Say | None = None,
+) -> Settled:
+    """Builds and writes what becomes of rows that were handed over.
+
+    Each attempt of a task writes files of its own: only those named here are whole.
+    """
+    work = partial(
+        _settled_part,
+        placed=placed,
+        placing=placing,
+        recipe_json=recipe.model_dump_json(),
+        given=given,
+        folders=folders,
+    )
+    parts, total = range(given.parts), placing.profile.rows
+    lines = spread(spark, parts, work, SETTLED, what="built features of", total=total, unit="rows", say=say)
+    by_reason, by_rule = Counter[str](), Counter[str]()
+    files: dict[str, list[str]] = {name: [] for name in ("features", "segments", "quarantine", "values")}
+    segments = 0
+    for line in map(json.loads, lines["told"].to_pylist()):
+        by_reason.update(line["by_reason"])
+        by_rule.update(line["by_rule"])
+        segments += line["segments"]
+        for name, written in line["files"].items():
+            files[name] += written
+    return Settled(Counts(dict(by_reason), dict(by_rule)), segments, {name: sorted(f) for name, f in files.items()})
+
+
+def _settled_part(
+    part: int, placed: Placed, placing: Placing, recipe_json: str, given: Exchange, folders: Folders
+) -> Iterator[dict[str, Any]]:
+    good, told = given.rows(placed.good, part), given.rows(placed.told, part)
+    if good is None and told is None:
+        return
+    recipe, found = Recipe.model_validate_json(recipe_json), decided(good, told, placing)
+    rows, starts = by_segment(found.valid)
+    text = [column for column in placing.inputs if recipe.kinds[column] == "text"]
+    build, last = features_of_bucket(recipe, placing.profile), placing.profile.last_period
+    of_segments = partial(segments_in, starts=starts, recipe=recipe, last=last)
+    files = {
+        "quarantine": _written(found.refused, folders.quarantine, quarantined),
+        "segments": _written(rows, folders.segments, of_segments),
+        "values": _written(rows, given.folder if text else None, partial(values_of, columns=text)),
+        "features": [f for bucket in buckets_in(rows) for f in write_features(build(bucket), recipe, folders.features)],
+    }
+    told_of = {**found.counts._asdict(), "segments": len(starts), "files": files}
+    yield {"told": json.dumps(told_of), "rows": sum(found.counts.by_reason.values())}
+
+
+def _written(rows: pa.Table, folder: str | None, made_of: Callable[[pa.Table], pa.Table]) -> list[str]:
+    """Writes what is made of rows, if there are any and a folder for it; gives the file's name in the folder."""
+    if folder is None or not rows.num_rows:
+        return []
+    name = f"part-{uuid.uuid4().hex}.parquet"
+    write_parquet(made_of(rows), f"{folder}/{name}")
+    return [name]
+
+
+class Decided(NamedTuple):
+    """Rows that are valid (what features look at), rows that are refused (all that is known of them), and counts."""
+
+    valid: pa.Table
+    refused: pa.Table
+    counts: Counts
+
+
+def decided(good: pa.Table | None, told: pa.Table | None, placing: Placing) -> Decided:
+    """Which of the rows of a part (of one kind or the other, or both) are valid."""
+    if told is None:
+        assert good is not None, "a part has rows"
+        return Decided(good, good.slice(0, 0), Counts({"": good.num_rows}, {}))
+    told = _looked_at_together(told, placing)
+    usable = is_usable(told)
+    refused, noted = told.filter(pa.array(~usable)), told.filter(pa.array(usable)).select(placing.columns)
+    valid = noted if good is None else pa.concat_tables([good, noted])
+    by_reason = _counted(pc.list_element(refused[REASONS], 0)) | ({"": valid.num_rows} if valid.num_rows else {})
+    by_rule = Counter(_counted(pc.list_flatten(told[REASONS]))) + Counter(_counted(pc.list_flatten(told[NOTED])))
+    return Decided(valid, refused, Counts(by_reason, dict(by_rule)))
+
+
+def _looked_at_together(told: pa.Table, placing: Placing) -> pa.Table:
+    if placing.profile.timeline is None:
+        return with_places(told)
+    return without_duplicates(told) if placing.profile.repeated else told
+
+
+def _counted(names: pa.ChunkedArray) -> dict[str, int]:
+    return {each["values"]: each["counts"] for each in pc.value_counts(names).to_pylist()}
+
+
+def quarantined(refused: pa.Table) -> pa.Table:
+    """Refused rows as they came, with `__reason` (the first), `__reasons`, `__segment`, `__file`, `__row` and
+    `__arrived`, the snapshot that they came with.
+    """
+    source = refused[SOURCE].combine_chunks()
+    return pa.table({
+        "__reason": pc.list_element(refused[REASONS], 0),
+        **{name: refused[name] for name in (REASONS, KEY, FILE, ROW, ARRIVED)},
+        **dict(zip([field.name for field in source.type], source.flatten(), strict=True)),
+    })  # fmt: skip
+
+
+def by_segment(rows: pa.Table) -> tuple[pa.Table, NDArray[np.int64]]:
+    """The rows by bucket, segment and period, and where each segment begins."""
+    rows = rows.combine_chunks()
+    keys = rows[KEY].combine_chunks().dictionary_encode()
+    codes = keys.indices.to_numpy()
+    _, first = np.unique(codes, return_index=True)
+    listed = pa.table({"bucket": rows[BUCKET].take(pa.array(first)), "key": keys.dictionary})
+    rank = np.empty(len(first), np.int64)
+    rank[pc.sort_indices(listed, [("bucket", "ascending"), ("key", "ascending")]).to_numpy()] = np.arange(len(first))
+    segment, period = rank[codes], rows[PERIOD].to_numpy().astype(np.int64)
+    least = period.min() if len(period) else 0
+    place = segment * (int(period.max()) - least + 1 if len(period) else 1) + (period - least)
+    if not (place[1:] > place[:-1]).all():
+        order = np.argsort(place, kind="stable")
+        rows, segment = rows.take(pa.array(order)).combine_chunks(), segment[order]
+    return rows, np.flatnonzero(np.concatenate([[True], segment[1:] != segment[:-1]])[: len(segment)])
+
+
+def buckets_in(rows: pa.Table) -> Iterator[pa.Table]:
+    """The rows of each bucket, of rows that are sorted by it."""
+    bucket = rows[BUCKET].to_numpy()
+    ends = np.append(np.flatnonzero(bucket[1:] != bucket[:-1]) + 1, len(bucket))
+    start = 0
+    for end in ends[: len(bucket)]:
+        yield rows.slice(start, end - start)
+        start = end
+
+
+def segments_in(rows: pa.Table, starts: NDArray[np.int64], recipe: Recipe, last: int) -> pa.Table:
+    """A row a segment: its bucket and key, rows, known labels and their mean, first and last period, whether open."""
+    label = rows[recipe.label].combine_chunks()
+    known = label.is_valid().to_numpy(zero_copy_only=False)
+    values = label.fill_null(0.0).to_numpy(zero_copy_only=False)
+    ends = np.append(starts[1:], rows.num_rows)[: len(starts)]
+    labelled = np.add.reduceat(known.astype(np.int64), starts) if len(starts) else np.zeros(0, np.int64)
+    total = np.add.reduceat(values, starts) if len(starts) else np.zeros(0)
+    period = rows[PERIOD].to_numpy()
+    at = pa.array(starts)
+    return pa.table({
+        **{name: rows[name].take(at) for name in dict.fromkeys([BUCKET, KEY, *recipe.segment])},
+        "__rows": pa.array(ends - starts, pa.int64()),
+        "__labelled": pa.array(labelled, pa.int64()),
+        "__label": pa.array(total / np.maximum(labelled, 1), mask=labelled == 0),
+        "__first": pa.array(period[starts], pa.int32()),
+        "__last": pa.array(period[ends - 1], pa.int32()),
+        "__open": pa.array(period[ends - 1] > last - recipe.closed_after),
+    })  # fmt: skip
+
+
+def values_of(rows: pa.Table, columns: list[str]) -> pa.Table:
+    """How many rows have each text: `column`, `value`, `rows`."""
+    counted = [(name, pc.value_counts(rows[name].drop_null())) for name in columns]
+    parts = [
+        pa.table({"column": [name] * len(each), "value": each.field("values"), "rows": each.field("counts")})
+        for name, each in counted
+        if len(each)
+    ]
+    return pa.concat_tables(parts) if parts else pa.table({"value": pa.array([], pa.string())})

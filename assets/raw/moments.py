@@ -1,0 +1,204 @@
+"""What all rows of a raw table tell of it: their times, and what its segments are like, counted by workers.
+
+A moment is a row as far as that asks: `__segment`, `__time` (null where it is no sensible one), `usable` (nothing is
+held against it), `label` (null where it is not usable).
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assets.partitions import bucket_of
+from assets.raw.calendar import FIRST_SENSIBLE, LAST_SENSIBLE, MOST_PERIODS
+from assets.raw.kinds import Told
+from assets.raw.parse import KEY, NOTED, REASONS, TIME, Kind, parse_rows
+from assets.raw.segment_facts import Question, SegmentFacts, counts_of, facts_of
+from assets.raw.snapshot import ROWS_AT_ONCE, Piece, RawRows, batches_of_piece
+from assets.raw.typed import (
+    FIRST_MICROS,
+    LAST_MICROS,
+    MOST_ODD_TIMES,
+    Keys,
+    Places,
+    Reading,
+    Typed,
+    held_against,
+    keys_of,
+    typed,
+)
+from resources.exchange import Exchange, in_portions
+from resources.files import filesystem, write_parquet
+from resources.settings import Settings
+from resources.spark import light_collections, quoted
+from resources.spread import Say, spread
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from resources.spark import Spark
+
+LOOKED = pa.schema([("file", pa.string()), ("times", pa.string()), ("rows", pa.int64()), ("told", pa.string())])
+COUNTED = pa.schema([("counts", pa.string())])
+TIMES = {"time": pa.timestamp("us"), "rows": pa.int64(), "labels": pa.int64()}
+NOTHING = Told(0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Where workers wrote the moments of all rows, and how often each time came.
+
+    Of a plain table also what its text columns say, and the texts of times that are yet to be told (None: too many).
+    """
+
+    files: list[str]
+    times: list[str]
+    told: dict[str, Told]
+    odd: set[str] | None
+
+
+def look_at_frame(raw: DataFrame, settings: Settings, kinds: dict[str, Kind], given: Exchange) -> Looked:
+    """Hands over the moments of raw rows, as Spark types them, each to the part of its segment."""
+    from pyspark.sql import functions as F
+
+    sensible = f"{TIME} >= timestamp_ntz'{FIRST_SENSIBLE}' and {TIME} < timestamp_ntz'{LAST_SENSIBLE}'"
+    moments = parse_rows(raw, settings, kinds).select(
+        KEY,
+        F.expr(f"if({sensible}, {TIME}, null)").alias(TIME),
+        # rules that only count are looked at as well: one that fails on a row is to be known before anything is written
+        F.expr(f"size({REASONS}) = 0 and size({NOTED}) >= 0").alias("usable"),
+        F.expr(f"if(size({REASONS}) = 0, {quoted(settings.label)}, null)").alias("label"),
+    )
+
+    def handed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        light_collections()
+        portions = ((rows, keys_of([rows[KEY].combine_chunks()])) for rows in in_portions(batches, ROWS_AT_ONCE))
+        yield pa.RecordBatch.from_pylist([_handed_over(portions, given)], LOOKED)
+
+    return _looked(moments.mapInArrow(handed, "file string, times string, rows long, told string").toArrow())
+
+
+def look_at(spark: Spark, raw: RawRows, reading: Reading, label: str, given: Exchange, say: Say | None) -> Looked:
+    """The same of a plain table, whose rows workers read themselves."""
+    work = partial(_looked_at, schema=raw.schema, reading=reading, label=label, given=given)
+    return _looked(spread(spark, raw.tasks(), work, LOOKED, what="looked at", total=raw.rows, unit="rows", say=say))
+
+
+def first_told(raw: RawRows, reading: Reading) -> dict[str, Told]:
+    """What the text columns of a plain table's first rows say."""
+    batches = (
+        batch
+        for task in raw.tasks()
+        for piece in task
+        for batch in batches_of_piece(piece, raw.schema, reading.columns)
+    )
+    first = next((batch for batch in batches if batch.num_rows), None)
+    return typed(first, reading).told if first is not None else {}
+
+
+def _looked(lines: pa.Table) -> Looked:
+    told, odd, many = dict[str, Told](), set[str](), False
+    for line in lines["told"].to_pylist():
+        said = json.loads(line)
+        told = _added(told, {column: Told(*counts) for column, counts in said["columns"].items()})
+        many |= said["odd"] is None
+        odd |= set(said["odd"] or [])
+    files, times = (lines[name].drop_null().to_pylist() for name in ("file", "times"))
+    return Looked(files, times, told, None if many or len(odd) > MOST_ODD_TIMES else odd)
+
+
+def _added(told: dict[str, Told], more: dict[str, Told]) -> dict[str, Told]:
+    return told | {c: Told(*np.add(told.get(c, NOTHING), counts).tolist()) for c, counts in more.items()}
+
+
+def _looked_at(
+    pieces: Sequence[Piece], schema: pa.Schema, reading: Reading, label: str, given: Exchange
+) -> Iterator[dict[str, Any]]:
+    told, odd = dict[str, Told](), set[str]()
+
+    def portions() -> Iterator[tuple[pa.Table, Keys]]:
+        nonlocal told
+        for piece in pieces:
+            for batch in batches_of_piece(piece, schema, reading.columns):
+                found = typed(batch, reading)
+                told = _added(told, found.told)
+                odd.update(found.odd)
+                yield _moments(found, label), found.keys
+
+    line = _handed_over(portions(), given)
+    said = {"columns": told, "odd": sorted(odd) if len(odd) <= MOST_ODD_TIMES else None}
+    yield {**line, "told": json.dumps(said)}
+
+
+def _handed_over(portions: Iterable[tuple[pa.Table, Keys]], given: Exchange) -> dict[str, Any]:
+    """Writes portions of moments, and how often each time comes in them; says where, and of how many rows."""
+    rows, times = 0, list[pa.Table]()
+    with given.writer() as writer:
+        for moments, keys in portions:
+            writer.write(moments, shares_of(keys, given.parts))
+            counted = moments.group_by(TIME).aggregate([([], "count_all"), ("label", "count")])
+            times.append(counted.select([TIME, "count_all", "label_count"]).rename_columns(list(TIMES)))
+            rows += moments.num_rows
+    file = f"{given.folder}/times-{uuid.uuid4().hex}.parquet" if times else None
+    if file:
+        write_parquet(_summed(pa.concat_tables(times)), file)
+    return {"file": writer.file, "times": file, "rows": rows, "told": json.dumps({"columns": {}, "odd": []})}
+
+
+def _moments(found: Typed, label: str) -> pa.Table:
+    refused, _ = held_against(found.against, len(found.micros))
+    sensible = found.timed & (found.micros >= FIRST_MICROS) & (found.micros < LAST_MICROS)
+    return pa.table({
+        KEY: found.keys.texts.take(pa.array(found.keys.places)),
+        TIME: pa.array(found.micros, mask=~sensible).cast(pa.timestamp("us")),
+        "usable": pa.array(~refused),
+        "label": pc.if_else(pa.array(refused), None, found.values[label]),
+    })  # fmt: skip
+
+
+def shares_of(keys: Keys, parts: int) -> Places:
+    """For each row one of so many parts, the same for all rows of a segment."""
+    return np.array([bucket_of(key, parts) for key in keys.texts.to_pylist()], np.int64)[keys.places]
+
+
+def times_of(looked: Looked) -> pd.DataFrame:
+    """The distinct times of all rows, with the rows and the usable labels at each: `time`, `rows`, `labels`.
+
+    NaT stands for all rows without a sensible time. Of more than `MOST_PERIODS` times not all are told.
+    """
+    from pyarrow.parquet import read_table
+
+    found = pa.table({name: pa.array([], type_) for name, type_ in TIMES.items()})
+    for file in looked.times:
+        system, path = filesystem(file)
+        found = _summed(pa.concat_tables([found, read_table(path, filesystem=system)]))
+        if found.num_rows > MOST_PERIODS:
+            break
+    return found.to_pandas()
+
+
+def _summed(times: pa.Table) -> pa.Table:
+    summed = times.group_by("time").aggregate([("rows", "sum"), ("labels", "sum")])
+    return summed.select(["time", "rows_sum", "labels_sum"]).rename_columns(list(TIMES))
+
+
+def segment_facts(spark: Spark, looked: Looked, question: Question, given: Exchange) -> SegmentFacts:
+    """Facts about the segments, from the moments that were handed over."""
+    work = partial(_counts_of_part, files=looked.files, question=question, given=given)
+    lines = spread(spark, range(given.parts), work, COUNTED)
+    return facts_of(map(json.loads, lines["counts"].to_pylist()), question)
+
+
+def _counts_of_part(part: int, files: list[str], question: Question, given: Exchange) -> Iterator[dict[str, Any]]:
+    rows = given.rows(files, part)
+    if rows is not None:
+        yield {"counts": json.dumps(counts_of(rows.filter(pc.is_valid(rows[TIME])), question))}
