@@ -131,9 +131,13 @@ def keys_of(columns: Sequence[pa.Array]) -> Keys:
 
 
 def _joined(parts: Sequence[pa.Array]) -> pa.Array:
-    joined = pc.binary_join_element_wise(*[part.cast(pa.string()) for part in parts], SEPARATOR, null_handling="skip")
-    # Arrow gives no row at all where all are null
-    return joined if len(joined) == len(parts[0]) else pa.nulls(len(parts[0]), pa.string())
+    texts = [part.cast(pa.string()) for part in parts]
+    joined = pc.binary_join_element_wise(*texts, SEPARATOR, null_handling="emit_null")
+    lacking = joined.is_null()
+    # Arrow's `skip` leaves out rows of which all are null (25.0)
+    held = zip(*[text.filter(lacking).to_pylist() for text in texts], strict=True)
+    known = [SEPARATOR.join(each for each in row if each is not None) for row in held]
+    return pc.replace_with_mask(joined, lacking, pa.array(known, pa.string()))
 
 
 def _escaped(column: pa.Array) -> pa.DictionaryArray:
