@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Places = NDArray[np.int64]
 
 ASSUMED = "__assumed"
-CELLS_AT_ONCE = 1 << 18
+CELLS_AT_ONCE = 1 << 16
 NOWHERE = -1
 
 

@@ -14,17 +14,16 @@ if TYPE_CHECKING:
 
 
 class _Spans(NamedTuple):
-    """What spans of cells hold: how many values, their mean, the squares of their distances from it, their extremes."""
+    """What spans of cells hold: how many values, and, where it is asked for, their mean, the squares of their distances
+    from it, their sum and their extremes. The mean of nothing is 0.
+    """
 
     held: Cells
-    mean: Cells
-    squares: Cells
-    total: Cells
-    lowest: Cells
-    highest: Cells
-
-
-NOTHING = _Spans(*(np.array(value) for value in (0.0, 0.0, 0.0, 0.0, np.inf, -np.inf)))
+    mean: Cells | None
+    squares: Cells | None
+    total: Cells | None
+    lowest: Cells | None
+    highest: Cells | None
 
 
 def trailing(cells: Cells, windows: Sequence[int], statistics: Sequence[str]) -> dict[tuple[str, int], Cells]:
@@ -35,16 +34,7 @@ def trailing(cells: Cells, windows: Sequence[int], statistics: Sequence[str]) ->
     length, and a value depends on nothing outside of its window. Spans are joined as in Chan, Golub, LeVeque, Updating
     Formulae and a Pairwise Algorithm for Computing Sample Variances (1979), which keeps small spreads of large values.
     """
-    held = np.isfinite(cells)
-    values = np.where(held, cells, 0.0)
-    doubled = _Spans(
-        held.astype(np.float64),
-        values,
-        np.zeros_like(values),
-        values,
-        np.where(held, cells, np.inf),
-        np.where(held, cells, -np.inf),
-    )
+    doubled = _single(cells, set(statistics))
     found: dict[int, tuple[int, _Spans]] = {}
     longest = max(windows, default=0)
     for bit in range(longest.bit_length()):
@@ -52,37 +42,65 @@ def trailing(cells: Cells, windows: Sequence[int], statistics: Sequence[str]) ->
         for window in windows:
             if window & length:
                 covered, newer = found.get(window, (0, None))
-                joined = doubled if newer is None else _joined(newer, _before(doubled, covered))
+                joined = doubled if newer is None else _joined(newer, doubled, covered)
                 found[window] = (covered + length, joined)
         if 2 * length <= longest:
-            doubled = _joined(doubled, _before(doubled, length))
+            doubled = _joined(doubled, doubled, length)
     return {(name, window): _statistic(name, found[window][1]) for window in windows for name in statistics}
 
 
-def _before(spans: _Spans, cells: int) -> _Spans:
-    """For each cell the span that lies so many cells before it; nothing for the first ones."""
-    return _Spans(*(_moved(column, cells, float(empty)) for column, empty in zip(spans, NOTHING, strict=True)))
+def _single(cells: Cells, asked: set[str]) -> _Spans:
+    """Spans of one cell each."""
+    held = np.isfinite(cells)
+    values = np.where(held, cells, 0.0)
+    return _Spans(
+        held.astype(np.float64),
+        values if asked & {"mean", "std"} else None,
+        np.zeros_like(values) if "std" in asked else None,
+        values if "sum" in asked else None,
+        np.where(held, cells, np.inf) if "min" in asked else None,
+        np.where(held, cells, -np.inf) if "max" in asked else None,
+    )
 
 
-def _moved(column: Cells, cells: int, empty: float) -> Cells:
-    moved = np.full_like(column, empty)
-    moved[cells:] = column[: max(0, len(column) - cells)]
-    return moved
+def _joined(newer: _Spans, older: _Spans, apart: int) -> _Spans:
+    """For each cell the newer span joined with the older one that lies so many cells before it, if there is one."""
+    late, early = slice(apart, None), slice(0, max(0, len(newer.held) - apart))
+    held = _merged(np.add, newer.held, older.held, late, early)
+    mean, squares = newer.mean, newer.squares
+    if newer.mean is not None and older.mean is not None:
+        distance = older.mean[early] - newer.mean[late]
+        share = older.held[early] / np.maximum(held[late], 1.0)
+        mean = newer.mean.copy()
+        mean[late] += distance * share
+        if newer.squares is not None and older.squares is not None:
+            squares = _merged(np.add, newer.squares, older.squares, late, early)
+            share *= newer.held[late]
+            share *= distance  # before the square: where a span is empty the share is 0, and the square may be infinite
+            share *= distance
+            squares[late] += share
+    extremes = (
+        None if mine is None or theirs is None else _merged(chosen, mine, theirs, late, early)
+        for chosen, mine, theirs in (
+            (np.add, newer.total, older.total),
+            (np.minimum, newer.lowest, older.lowest),
+            (np.maximum, newer.highest, older.highest),
+        )
+    )
+    return _Spans(held, mean, squares, *extremes)
 
 
-def _joined(a: _Spans, b: _Spans) -> _Spans:
-    held = a.held + b.held
-    share = b.held / np.maximum(held, 1.0)
-    apart = np.where((a.held > 0) & (b.held > 0), b.mean - a.mean, 0.0)
-    mean = np.where(a.held > 0, a.mean + apart * share, b.mean)
-    squares = a.squares + b.squares + apart * apart * a.held * share
-    extremes = np.minimum(a.lowest, b.lowest), np.maximum(a.highest, b.highest)
-    return _Spans(held, mean, squares, a.total + b.total, *extremes)
+def _merged(work: np.ufunc, newer: Cells, older: Cells, late: slice, early: slice) -> Cells:
+    merged = newer.copy()
+    work(newer[late], older[early], out=merged[late])
+    return merged
 
 
 def _statistic(name: str, spans: _Spans) -> Cells:
     if name == "std":
+        assert spans.squares is not None, "was asked for"
         spread = np.sqrt(spans.squares / np.maximum(spans.held - 1.0, 1.0))
         return np.where(spans.held > 1, spread, np.nan)
     value = {"mean": spans.mean, "sum": spans.total, "min": spans.lowest, "max": spans.highest}[name]
+    assert value is not None, "was asked for"
     return np.where(spans.held > 0, value, np.nan)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 KNOWN_OPTIONS = {"header", "sep", "delimiter", "quote", "escape", "encoding", "charset", "multiLine", "enforceSchema"}
 KNOWN_ENCODINGS = {"utf-8", "ascii", "iso8859-1", "cp1252"}
-BLOCK_BYTES = 1 << 23
+BLOCK_BYTES = 1 << 20  # what fits the processor's cache; a row that does not fit is not plain
 ROWS_A_GROUP = 1 << 18
 WRITTEN = pa.schema([("path", pa.string()), ("is_plain", pa.bool_()), ("file", pa.string()), ("MB", pa.int64())])
 BOM = b"\xef\xbb\xbf"
@@ -244,17 +244,16 @@ class _Watched:
         if b"\r" in content or self._next == b"\r":
             self._returns += content.count(b"\r")
             self._both += (self._next + content).count(b"\r\n")
-        plain = self._quotes_are_plain(content)
-        seen = (self._before or b"\n") + self._next + content
-        self._before, self._next = seen[-2:-1], seen[-1:]
+        quote = self.style.quote.encode()
+        plain = self._quotes_are_plain(content) if quote in content or self._next == quote else True
+        last = ((self._before or b"\n") + self._next + content[-2:])[-2:]
+        self._before, self._next = last[:1], last[1:]
         return plain
 
     def _quotes_are_plain(self, content: bytes) -> bool:
         """Whether each quote opens or closes a cell or is half of one within it, up to the last byte of the content."""
         seen = (self._before or b"\n") + self._next + content
         quote = ord(self.style.quote)
-        if quote not in seen[1:-1]:
-            return True
         bytes_ = np.frombuffer(seen, np.uint8)
         at = np.flatnonzero(bytes_[1:-1] == quote) + 1
         opens = (self._quotes + np.arange(len(at))) % 2 == 0

@@ -82,41 +82,60 @@ def question_of(timeline: Timeline, recipe: Recipe) -> Question:
 
 def counts_of(rows: pa.Table, asked: Question) -> dict[str, int]:
     """Counts over whole segments, from the moments of their rows: `__segment`, `__time`, `usable`, `label`."""
-    segment = rows[KEY].dictionary_encode().combine_chunks().indices.to_numpy()
-    distinct, place = np.unique(rows[TIME].to_numpy(), return_inverse=True)
-    times = pd.DatetimeIndex(distinct).as_unit("ns")
+    segment, (times, time) = _codes(rows[KEY]), _times(rows[TIME])
     on_grid = asked.calendar.holds(times) if len(times) else np.zeros(0, bool)
     number = np.zeros(len(times), np.int64)
     number[on_grid] = asked.calendar.periods(times[on_grid])
-    by_time = np.sort(segment.astype(np.int64) * max(1, len(times)) + place)
-    kept = rows["usable"].to_numpy() & on_grid[place]
-    found = _by_segment(segment[kept], number[place[kept]], rows["label"].to_numpy()[kept], asked)
-    return {**found, "repeated": int((by_time[1:] == by_time[:-1]).any())}
+    usable, label = rows["usable"].to_numpy(), rows["label"].to_numpy()
+    at = segment * max(1, len(times)) + time
+    if not (at[1:] > at[:-1]).all():
+        order = np.argsort(at, kind="stable")
+        at, segment, time, usable, label = (column[order] for column in (at, segment, time, usable, label))
+    kept = usable & on_grid[time]
+    found = _by_segment(segment[kept], number[time[kept]], label[kept], asked)
+    return {**found, "repeated": int((at[1:] == at[:-1]).any())}
+
+
+def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    return column.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+
+
+def _times(column: pa.ChunkedArray) -> tuple[pd.DatetimeIndex, NDArray[np.int64]]:
+    """The distinct times, sorted, and the place of each row's own among them."""
+    encoded = column.combine_chunks().dictionary_encode()
+    distinct = encoded.dictionary.to_numpy()
+    order = np.argsort(distinct)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return pd.DatetimeIndex(distinct[order]).as_unit("ns"), rank[encoded.indices.to_numpy()]
 
 
 def _by_segment(
-    segment: NDArray[np.int32], period: NDArray[np.int64], label: NDArray[np.float64], asked: Question
+    segment: NDArray[np.int64], period: NDArray[np.int64], label: NDArray[np.float64], asked: Question
 ) -> dict[str, int]:
-    order = np.lexsort((-label, period, segment))  # of several rows at one time the highest label, NaN last
-    segment, period, label = segment[order], period[order], label[order]
+    """Counts from rows sorted by segment and period."""
     new = np.concatenate([[True], segment[1:] != segment[:-1]])[: len(segment)]
     first = new | (np.diff(period, prepend=0) != 0)
-    segment, period, label, new = segment[first], period[first], label[first], new[first]
-    own = np.cumsum(new) - 1
-    many = int(new.sum())
+    if not first.all():  # of several rows at one time the highest label
+        label = np.fmax.reduceat(label, np.flatnonzero(first))
+        period, new = period[first], new[first]
+    starts = np.flatnonzero(new)
+    many, own = len(starts), np.cumsum(new) - 1
     step = np.where(new, 0, np.diff(period, prepend=0))
-    moves = np.bincount(own[~new], minlength=many)
+    moves = np.diff(starts, append=len(new)) - 1
     learnt = ~np.isnan(label) & (period <= asked.trained_through)
-    lowest, highest = np.full(many, np.inf), np.full(many, -np.inf)
-    np.minimum.at(lowest, own[learnt], label[learnt])
-    np.maximum.at(highest, own[learnt], label[learnt])
-    trainable = (np.bincount(own[learnt], minlength=many) >= asked.fewest) & (lowest < highest)
+    counted = np.bincount(own[learnt], minlength=many)
+    found = {"segments": many, "trainable": 0, "moves": int(moves.sum())}
+    if many:
+        lowest = np.minimum.reduceat(np.where(learnt, label, np.inf), starts)
+        highest = np.maximum.reduceat(np.where(learnt, label, -np.inf), starts)
+        found["trainable"] = int(((counted >= asked.fewest) & (lowest < highest)).sum())
     told = moves >= STEPS_TO_TELL
-    found = {"segments": many, "trainable": int(trainable.sum()), "moves": int(moves.sum()), "told": int(told.sum())}
-    for number, lengths in enumerate(asked.steps.values()):
+    found["told"] = int(told.sum())
+    for place, lengths in enumerate(asked.steps.values()):
         such = np.bincount(own[np.isin(step, lengths)], minlength=many)
-        found[f"step_{number}"] = int(such.sum())
-        found[f"regular_{number}"] = int((told & (such >= REGULAR * moves)).sum())
+        found[f"step_{place}"] = int(such.sum())
+        found[f"regular_{place}"] = int((told & (such >= REGULAR * moves)).sum())
     return found
 
 

@@ -6,7 +6,9 @@ import codecs
 import hashlib
 import json
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from resources.environment import resolved
@@ -34,7 +36,7 @@ TEXT_DEFAULTS: dict[str, dict[str, str]] = {
     "csv": {"header": "true", "multiLine": "true", "quote": '"', "escape": '"', "enforceSchema": "false"},
     "json": {"primitivesAsString": "true"},
 }
-READ_AT_ONCE = 1 << 22
+READ_AT_ONCE, HASHED_AT_ONCE = 1 << 22, 4
 UNFINISHED = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".inprogress")
 
 
@@ -168,11 +170,13 @@ def _ending(path: str) -> str:
 
 def contents_of(files: SourceFiles) -> dict[str, str]:
     """SHA-256 of the bytes of each file, by its path under the source's root."""
-    return {path[len(files.root) :]: _sha256(path, files.given) for path in files.paths}
+    system, _ = filesystem(files.given)
+    with ThreadPoolExecutor(HASHED_AT_ONCE) as threads:
+        digests = threads.map(partial(_sha256, system), files.paths)
+        return {path[len(files.root) :]: digest for path, digest in zip(files.paths, digests, strict=True)}
 
 
-def _sha256(path: str, given: str) -> str:
-    system, _ = filesystem(given)
+def _sha256(system: pafs.FileSystem, path: str) -> str:
     digest = hashlib.sha256()
     with system.open_input_stream(path, compression=None) as stream:
         while chunk := stream.read(READ_AT_ONCE):
