@@ -147,6 +147,8 @@ class Spark(ConfigurableResource):
             # a file name such as `bucket=3` in the user's own folder must not become a column's type
             "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
             "spark.sql.shuffle.partitions": "16",
+            # larger methods the JVM never compiles: with 50 expectations rows took ten times as long
+            "spark.sql.codegen.hugeMethodLimit": "8000",
             "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
             "spark.python.worker.reuse": "true",
             **(LOOPBACK if self.is_local else self._of_cluster()),
