@@ -117,7 +117,7 @@ def handed(
         if reading is None:
             placed = place_frame(spark, rows, settings, placing, given)
         else:
-            placed = place_plain(spark, rows, reading, placing, given)
+            placed = place_plain(spark, rows, settings, reading, placing, given)
         return together([part_of(placed, placing, given, part) for part in range(PARTS)])
 
 

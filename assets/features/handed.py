@@ -59,7 +59,7 @@ def handed_over(
     with exchange(exchanged_in(lake.root, spark.is_local), parts) as given:
         try:
             if reading is not None:
-                placed = place_plain(spark, rows, reading, placing, given, say)
+                placed = place_plain(spark, rows, settings, reading, placing, given, say)
             else:
                 placed = place_frame(spark, rows, settings, placing, given)
         except spark_errors() as error:

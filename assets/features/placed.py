@@ -17,10 +17,11 @@ import pyarrow.compute as pc
 
 from assets.features.contract import BUCKET, placed_frame
 from assets.partitions import bucket_of
+from assets.raw.broken import BrokenRules, RowsOfShare, broken_rules, rows_of
 from assets.raw.calendar import nanoseconds
 from assets.raw.parse import KEY, NOTED, PERIOD, REASONS, SOURCE
 from assets.raw.profile import Profile
-from assets.raw.snapshot import ROWS_AT_ONCE, Piece, RawRows, batches_of_piece
+from assets.raw.snapshot import ROWS_AT_ONCE, RawRows, Share, batches_of_share
 from assets.raw.source import ARRIVED, FILE, LINEAGE, ROW
 from assets.raw.split import HASH
 from assets.raw.typed import Reading, Typed, held_against, typed
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
     from resources.spark import Spark
 
-TOLD = [REASONS, NOTED, SOURCE, FILE, ROW, ARRIVED]
+CAME_FROM = [FILE, ROW, ARRIVED]
+TOLD = [REASONS, NOTED, SOURCE, *CAME_FROM]
 Portion = tuple[pa.Table | None, pa.Table | None]  # good rows, and others with all that is known of them
 HANDED = pa.schema([("good", pa.string()), ("told", pa.string()), ("rows", pa.int64())])
 
@@ -86,11 +88,18 @@ def part_of(buckets: NDArray[np.int64], of: int, parts: int) -> NDArray[np.int64
 
 
 def place_plain(
-    spark: Spark, raw: RawRows, reading: Reading, placing: Placing, given: Exchange, say: Say | None = None
+    spark: Spark,
+    raw: RawRows,
+    settings: Settings,
+    reading: Reading,
+    placing: Placing,
+    given: Exchange,
+    say: Say | None = None,
 ) -> Placed:
     """Hands over the rows of a plain table, which workers read themselves."""
-    work = partial(_placed_pieces, schema=raw.schema, reading=reading, placing=placing, given=given)
-    lines = spread(spark, raw.tasks(), work, HANDED, what="judged", total=raw.rows, unit="rows", say=say)
+    rules = broken_rules(spark, raw, settings, reading, given)
+    work = partial(_placed_share, schema=raw.schema, reading=reading, placing=placing, rules=rules, given=given)
+    lines = spread(spark, raw.shares(), work, HANDED, what="judged", total=raw.rows, unit="rows", say=say)
     return _placed(lines, pa.schema([field for field in raw.schema if field.name not in LINEAGE]))
 
 
@@ -139,43 +148,41 @@ def _handed_over(portions: Iterator[Portion], placing: Placing, given: Exchange)
     return {"good": good.file, "told": told.file, "rows": rows}
 
 
-def _placed_pieces(
-    pieces: Sequence[Piece], schema: pa.Schema, reading: Reading, placing: Placing, given: Exchange
+def _placed_share(
+    share: Share, schema: pa.Schema, reading: Reading, placing: Placing, rules: BrokenRules | None, given: Exchange
 ) -> Iterator[dict[str, Any]]:
-    portions = (portion for piece in pieces for portion in _portions(piece, schema, reading, placing))
-    yield _handed_over(portions, placing, given)
+    yield _handed_over(_portions(share, schema, reading, placing, rows_of(rules, share)), placing, given)
 
 
-def _portions(piece: Piece, schema: pa.Schema, reading: Reading, placing: Placing) -> Iterator[Portion]:
+def _portions(
+    share: Share, schema: pa.Schema, reading: Reading, placing: Placing, broken: RowsOfShare
+) -> Iterator[Portion]:
     """Good rows and others of each batch; raw cells are read only if somebody asks for them."""
-    everything = [name for name in schema.names if name not in LINEAGE]
-    columns = list(dict.fromkeys([*everything, *reading.columns])) if placing.all_told else reading.columns
-    waiting: list[tuple[pa.Table, NDArray[np.int64]]] = []
-    for batch in batches_of_piece(piece, schema, [*columns, *(TOLD_COLUMNS if placing.all_told else [])]):
-        rows, told = judged_batch(batch, reading, placing)
+    source = [name for name in schema.names if name not in LINEAGE]
+    whole = [*source, *CAME_FROM, *reading.columns]
+    waiting: list[tuple[pa.Table, NDArray[np.int64], int]] = []
+    first = 0
+    for batch in batches_of_share(share, schema, whole if placing.all_told else reading.columns):
+        rows, told = judged_batch(batch, reading, placing, broken, first)
+        first += batch.num_rows
         if placing.all_told:
-            yield None, _with_raw(rows, batch, everything)
+            yield None, _with_raw(rows, batch, source)
             continue
         yield (rows.filter(pa.array(~told)) if told.any() else rows).select(placing.columns), None
-        waiting.append((rows.filter(pa.array(told)), np.flatnonzero(told)))
-    if any(len(places) for _, places in waiting):
-        whole = batches_of_piece(piece, schema, [*everything, *TOLD_COLUMNS])
-        for batch, (rows, places) in zip(whole, waiting, strict=True):
-            yield None, _with_raw(rows, batch.take(pa.array(places)), everything)
+        waiting.append((rows.filter(pa.array(told)), np.flatnonzero(told), batch.num_rows))
+    if any(len(places) for _, places, _ in waiting):
+        again = batches_of_share(share, schema, whole)
+        for batch, (rows, places, count) in zip(again, waiting, strict=True):
+            assert batch.num_rows == count, "the same rows, whatever columns"
+            yield None, _with_raw(rows, batch.take(pa.array(places)), source)
 
 
-TOLD_COLUMNS = [FILE, ROW, ARRIVED]
-
-
-def _with_raw(rows: pa.Table, batch: pa.RecordBatch, everything: Sequence[str]) -> pa.Table:
+def _with_raw(rows: pa.Table, batch: pa.RecordBatch, source: Sequence[str]) -> pa.Table:
     """Judged rows with their raw cells and where they came from."""
-    cells = [_decoded(batch.column(name)) for name in everything]
-    source = pa.StructArray.from_arrays(cells, names=list(everything))
-    of = {SOURCE: source, **{name: _decoded(batch.column(name)) for name in TOLD_COLUMNS}}
-    arrived = of[ARRIVED].fill_null(1)
-    noted = pa.ListArray.from_arrays(pa.array(np.zeros(len(rows) + 1, np.int32)), pa.array([], pa.string()))
-    columns = [noted, source, of[FILE], of[ROW], arrived]
-    for name, column in zip(TOLD[1:], columns, strict=True):
+    cells = [_decoded(batch.column(name)) for name in source]
+    file, row, arrived = (_decoded(batch.column(name)) for name in CAME_FROM)
+    columns = {SOURCE: pa.StructArray.from_arrays(cells, names=list(source)), FILE: file, ROW: row}
+    for name, column in {**columns, ARRIVED: arrived.fill_null(1)}.items():
         rows = rows.append_column(name, column)
     return rows
 
@@ -184,12 +191,20 @@ def _decoded(column: pa.Array) -> pa.Array:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
-def judged_batch(batch: pa.RecordBatch, reading: Reading, placing: Placing) -> tuple[pa.Table, NDArray[np.bool_]]:
-    """Rows of a batch with what features look at, `__period`, `fleet_bucket` and `__reasons`; and which have any."""
+def judged_batch(
+    batch: pa.RecordBatch, reading: Reading, placing: Placing, broken: RowsOfShare, first: int
+) -> tuple[pa.Table, NDArray[np.bool_]]:
+    """Rows of a batch, which begins at the `first` of a share's, judged; and of which of them something is said.
+
+    Gives what features look at, `__period`, `fleet_bucket`, `__reasons` and `__noted`.
+    """
     found = typed(batch, reading)
     period, placed = _periods(found, placing)
-    against = [*found.against, *_of_calendar(found, period, placed, placing)]
-    told, reasons = held_against(against, batch.num_rows)
+    refusing, noting = broken.among(first, batch.num_rows)
+    against = [*found.against, *refusing]
+    against += _of_calendar(found, against, period, placed, placing)
+    refused, reasons = held_against(against, batch.num_rows)
+    noted, rules = held_against(noting, batch.num_rows)
     buckets = np.array([bucket_of(key, placing.buckets) for key in found.keys.texts.to_pylist()], np.int32)
     places = pa.array(found.keys.places)
     columns = {
@@ -199,15 +214,20 @@ def judged_batch(batch: pa.RecordBatch, reading: Reading, placing: Placing) -> t
         **{name: found.values[name] for name in placing.inputs},
         BUCKET: pa.array(buckets[found.keys.places]),
         REASONS: reasons,
+        NOTED: rules,
     }
-    return pa.table(columns), told
+    return pa.table(columns), refused | noted
 
 
 def _of_calendar(
-    found: Typed, period: NDArray[np.int64], placed: NDArray[np.bool_], placing: Placing
+    found: Typed,
+    against: Sequence[tuple[str, NDArray[np.bool_]]],
+    period: NDArray[np.int64],
+    placed: NDArray[np.bool_],
+    placing: Placing,
 ) -> list[tuple[str, NDArray[np.bool_]]]:
     usable = np.ones(len(placed), bool)
-    for _, mask in found.against:
+    for _, mask in against:
         usable &= ~mask
     label = found.values[placing.inputs[0]].is_valid().to_numpy(zero_copy_only=False)
     late = placed & (period > placing.profile.last_period) & label

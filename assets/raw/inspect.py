@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from assets.raw.kinds import column_kinds
@@ -39,7 +40,7 @@ def inspect(
         InputError: nothing could be trained from them; every reason is listed.
     """
     if raw.rows and is_plain(raw.schema, settings):
-        with _given(spark, settings, raw.rows) as given:
+        with _given(spark, settings, raw.rows) as given, _rules_blamed(settings):
             if (seen := look_at_plain(spark, raw, settings, given, say)) is not None:
                 looked, reading = seen
                 found = _judged(spark, looked, settings, reading.kinds, spark_types(raw.schema)[reading.time], given)
@@ -47,6 +48,15 @@ def inspect(
                     keep_times(Lake(uri=settings.lake), digest, settings, reading)
                 return found
     return inspect_frame(spark, raw.frame(spark, settings), settings)
+
+
+@contextmanager
+def _rules_blamed(settings: Settings) -> Iterator[None]:
+    """Explains what Spark raises where it is a rule that fails on some row."""
+    try:
+        yield
+    except spark_errors() as error:
+        raise failed_at_work(error, rules_of(settings)) or error from None
 
 
 def _given(spark: Spark, settings: Settings, rows: int) -> AbstractContextManager[Exchange]:
@@ -60,18 +70,15 @@ def inspect_frame(spark: Spark, raw: DataFrame, settings: Settings) -> tuple[Pro
     Raises:
         InputError: nothing could be trained from them; every reason is listed.
     """
-    rows, rules = raw.count(), rules_of(settings)
+    rows = raw.count()
     kinds = column_kinds(raw, settings, rows)
-    if rules:
-        refuse_unusable(rule_view(raw, settings, kinds), rules)
-    try:
+    refuse_unusable(rule_view(raw, settings, kinds), rules_of(settings))
+    with _rules_blamed(settings):
         if settings.time is None:
             return inspect_without_time(raw, settings, kinds)
         with _given(spark, settings, rows) as given:
             looked = look_at_frame(raw, settings, kinds, given)
             return _judged(spark, looked, settings, kinds, dict(raw.dtypes)[settings.time], given)
-    except spark_errors() as error:
-        raise failed_at_work(error, rules) or error from None
 
 
 def _judged(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.partitions import bucket_of
+from assets.raw.broken import BrokenRules, broken_rules, rows_of
 from assets.raw.calendar import FIRST_SENSIBLE, LAST_SENSIBLE, MOST_PERIODS
 from assets.raw.kinds import Told
 from assets.raw.parse import KEY, NOTED, REASONS, TIME, Kind, parse_rows
 from assets.raw.segment_facts import Question, SegmentFacts, counts_of, facts_of
-from assets.raw.snapshot import ROWS_AT_ONCE, Piece, RawRows, batches_of_piece
+from assets.raw.snapshot import ROWS_AT_ONCE, RawRows, Share, batches_of_share
 from assets.raw.typed import (
     FIRST_MICROS,
     LAST_MICROS,
@@ -31,6 +32,7 @@ from assets.raw.typed import (
     Keys,
     Places,
     Reading,
+    Truths,
     Typed,
     held_against,
     keys_of,
@@ -87,20 +89,18 @@ def look_at_frame(raw: DataFrame, settings: Settings, kinds: dict[str, Kind], gi
     return _looked(moments.mapInArrow(handed, "file string, times string, rows long, told string").toArrow())
 
 
-def look_at(spark: Spark, raw: RawRows, reading: Reading, label: str, given: Exchange, say: Say | None) -> Looked:
+def look_at(
+    spark: Spark, raw: RawRows, settings: Settings, reading: Reading, given: Exchange, say: Say | None = None
+) -> Looked:
     """The same of a plain table, whose rows workers read themselves."""
-    work = partial(_looked_at, schema=raw.schema, reading=reading, label=label, given=given)
-    return _looked(spread(spark, raw.tasks(), work, LOOKED, what="looked at", total=raw.rows, unit="rows", say=say))
+    rules = broken_rules(spark, raw, settings, reading, given)
+    work = partial(_looked_at, schema=raw.schema, reading=reading, label=settings.label, rules=rules, given=given)
+    return _looked(spread(spark, raw.shares(), work, LOOKED, what="looked at", total=raw.rows, unit="rows", say=say))
 
 
 def first_told(raw: RawRows, reading: Reading) -> dict[str, Told]:
     """What the text columns of a plain table's first rows say."""
-    batches = (
-        batch
-        for task in raw.tasks()
-        for piece in task
-        for batch in batches_of_piece(piece, raw.schema, reading.columns)
-    )
+    batches = (batch for share in raw.shares() for batch in batches_of_share(share, raw.schema, reading.columns))
     first = next((batch for batch in batches if batch.num_rows), None)
     return typed(first, reading).told if first is not None else {}
 
@@ -121,18 +121,20 @@ def _added(told: dict[str, Told], more: dict[str, Told]) -> dict[str, Told]:
 
 
 def _looked_at(
-    pieces: Sequence[Piece], schema: pa.Schema, reading: Reading, label: str, given: Exchange
+    share: Share, schema: pa.Schema, reading: Reading, label: str, rules: BrokenRules | None, given: Exchange
 ) -> Iterator[dict[str, Any]]:
-    told, odd = dict[str, Told](), set[str]()
+    told, odd, broken = dict[str, Told](), set[str](), rows_of(rules, share)
 
     def portions() -> Iterator[tuple[pa.Table, Keys]]:
         nonlocal told
-        for piece in pieces:
-            for batch in batches_of_piece(piece, schema, reading.columns):
-                found = typed(batch, reading)
-                told = _added(told, found.told)
-                odd.update(found.odd)
-                yield _moments(found, label), found.keys
+        first = 0
+        for batch in batches_of_share(share, schema, reading.columns):
+            found = typed(batch, reading)
+            told = _added(told, found.told)
+            odd.update(found.odd)
+            refusing, _ = broken.among(first, batch.num_rows)
+            yield _moments(found, refusing, label), found.keys
+            first += batch.num_rows
 
     line = _handed_over(portions(), given)
     said = {"columns": told, "odd": sorted(odd) if len(odd) <= MOST_ODD_TIMES else None}
@@ -154,8 +156,8 @@ def _handed_over(portions: Iterable[tuple[pa.Table, Keys]], given: Exchange) -> 
     return {"file": writer.file, "times": file, "rows": rows, "told": json.dumps({"columns": {}, "odd": []})}
 
 
-def _moments(found: Typed, label: str) -> pa.Table:
-    refused, _ = held_against(found.against, len(found.micros))
+def _moments(found: Typed, refusing: list[tuple[str, Truths]], label: str) -> pa.Table:
+    refused, _ = held_against([*found.against, *refusing], len(found.micros))
     sensible = found.timed & (found.micros >= FIRST_MICROS) & (found.micros < LAST_MICROS)
     return pa.table({
         KEY: found.keys.texts.take(pa.array(found.keys.places)),

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from assets.raw.broken import can_be_seen, meant_by
 from assets.raw.kinds import columns_used, kinds_of, refuse_unparsable, times_told
 from assets.raw.moments import Looked, first_told, look_at
-from assets.raw.parse import Kind, time_pattern
+from assets.raw.parse import Kind, rule_view, time_pattern
+from assets.raw.rules import refuse_unusable, rules_of
 from assets.raw.snapshot import RawRows
 from assets.raw.typed import Reading
 from resources.exchange import Exchange
@@ -31,14 +33,15 @@ def is_plain(schema: pa.Schema, settings: Settings) -> bool:
         InputError: a column is of a type that nobody can use.
     """
     contract, types = settings.contract, {field.name: field.type for field in schema}
-    aliased = any(set(contract.names_of(column)) & set(types) - {column} for column in contract.aliases)
-    if not settings.time or contract.columns or contract.expectations or aliased:
+    if not settings.time or any(set(contract.names_of(c)) & set(types) - {c} for c in contract.aliases):
         return False
     is_text, is_whole, time = pa.types.is_string, pa.types.is_integer, types[settings.time]
     plain = [is_text(time) or pa.types.is_timestamp(time) or pa.types.is_date32(time)]
     plain += [is_text(types[column]) or is_whole(types[column]) for column in settings.segment]
     used = columns_used(spark_types(schema), settings)
     plain += [is_text(types[column]) or _is_number(types[column]) for column in used]
+    meant = meant_by(settings, {})
+    plain += [can_be_seen(types[c], type_, c == settings.time) for c, type_ in meant.items() if c in types]
     return all(plain)
 
 
@@ -63,14 +66,16 @@ def look_at_plain(
     if texts of times are among them that Spark has to be asked about.
 
     Raises:
-        InputError: a label or time that never parses.
+        InputError: a label or time that never parses, or a rule of the contract that is none.
     """
     types, told = spark_types(raw.schema), dict[str, int | None]()
     reading = Reading.of(settings, dict.fromkeys(columns_used(types, settings), "text"), {})
     kinds = kinds_of(types, first_told(raw, reading), settings)
+    if rules := rules_of(settings):
+        refuse_unusable(rule_view(raw.frame(spark, settings), settings, kinds), rules)
     while True:
         reading = Reading.of(settings, kinds, told)
-        looked = look_at(spark, raw, reading, settings.label, given, say)
+        looked = look_at(spark, raw, settings, reading, given, say)
         if looked.odd is None:
             return None
         kinds = kinds_of(types, looked.told, settings)

@@ -36,6 +36,13 @@ class Piece(NamedTuple):
     of: int
 
 
+class Share(NamedTuple):
+    """Rows for one of Spark's tasks: pieces of files, numbered from 0 on."""
+
+    number: int
+    pieces: list[Piece]
+
+
 @dataclass(frozen=True)
 class RawRows:
     """Rows of some files of the raw table, committed or about to be: their columns, and the rows of each file."""
@@ -52,7 +59,7 @@ class RawRows:
         """The rows as Spark reads them, under the names that `fleet.yaml` has."""
         return under_own_names(read_files(spark, self.schema, list(self.files)), settings.contract)
 
-    def tasks(self) -> list[list[Piece]]:
+    def shares(self) -> list[Share]:
         """All of the rows as work for Spark's tasks: a large file in pieces, small ones together."""
         found: list[list[Piece]] = []
         waiting, held = list[Piece](), 0
@@ -66,7 +73,7 @@ class RawRows:
                 waiting, held = [], 0
             waiting.append(Piece(file, 0, 1))
             held += rows
-        return [*found, waiting] if waiting else found
+        return [Share(number, pieces) for number, pieces in enumerate([*found, waiting] if waiting else found)]
 
 
 def snapshot_rows(table: Table, settings: Settings, version: int | None = None) -> RawRows:
@@ -99,8 +106,16 @@ def read_files(spark: Spark, schema: pa.Schema, files: list[str]) -> DataFrame:
     return frame_of(spark.session(), files, pa.schema(held))
 
 
-def batches_of_piece(piece: Piece, schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Rows of a piece with some columns, text as dictionaries; columns that the file lacks are null."""
+def batches_of_share(share: Share, schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Rows of a share with some columns, text as dictionaries; columns that a file lacks are null.
+
+    However many columns are asked for, the same rows come in a batch.
+    """
+    for piece in share.pieces:
+        yield from _batches_of_piece(piece, schema, list(dict.fromkeys(columns)))
+
+
+def _batches_of_piece(piece: Piece, schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     import pyarrow.parquet as pq
 
     system, path = filesystem(piece.file)

@@ -24,7 +24,8 @@ LINEAGE = (FILE, ROW, CORRUPT, ARRIVED, PART)
 RESERVED = (
     *LINEAGE, "__kept_as", "__refusing", "__noted", "__as_read", "__segment", "__time", "__period", "__reasons",
     "__reason", "__source", "__assumed", "__micros", "__hash", "__at", "__why", "__brought", "__built", "__newest",
-    "__rank", "__rows", "__labelled", "__label", "__first", "__last", "__open", "__moment", "fleet_bucket",
+    "__rank", "__rows", "__labelled", "__label", "__first", "__last", "__open", "__moment",
+    "__share", "__place", "__broken", "fleet_bucket",
 )  # fmt: skip
 PARSED_BY_US = ("timestampFormat", "dateFormat")  # cells reach us as text: see parse.py
 SUFFIXES = {

@@ -1,7 +1,7 @@
 """Rows of plain tables typed as Arrow arrays, cell by cell what `parse_rows` makes of them in Spark SQL.
 
 A table is plain if its time is text, a time or a date, its segments are text or integers, what models look at is text,
-truth or numbers, and nothing asks for Spark's own casts: no rules, no columns that had other names.
+truth or numbers, no column had another name, and nothing that rules look at asks for one of Spark's own casts.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from assets.raw.arrow_cells import (
 from assets.raw.calendar import FIRST_SENSIBLE, LAST_SENSIBLE
 from assets.raw.kinds import Told
 from assets.raw.parse import Kind, time_pattern
+from assets.raw.rules import meant_type
 from assets.raw.source import CORRUPT
 from resources.settings import Settings
 
@@ -40,19 +41,26 @@ MOST_ODD_TIMES = 20_000  # distinct texts; with more of them the table is Spark'
 
 @dataclass(frozen=True)
 class Reading:
-    """How a plain table's rows are read: the roles of its columns, and what its odd texts of times say."""
+    """How a plain table's rows are read: the roles of its columns, and what its odd texts of times say.
+
+    Of `ruled` columns it is the contract's to say what becomes of text that does not parse.
+    """
 
     segment: list[str]
     time: str
     kinds: dict[str, Kind]
     patterned: bool
+    ruled: frozenset[str]
     times: Mapping[str, int | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings, kinds: dict[str, Kind], times: Mapping[str, int | None]) -> Reading:
         """The reading of a fleet's table with time."""
         assert settings.time, "asked of tables with time"
-        return cls(settings.segment, settings.time, kinds, bool(time_pattern(settings)), times)
+        ruled = frozenset(name for name, column in settings.contract.columns.items() if meant_type(column))
+        return cls(
+            settings.segment, settings.time, kinds, bool(time_pattern(settings)), ruled - {settings.label}, times
+        )
 
     @property
     def columns(self) -> list[str]:
@@ -107,7 +115,7 @@ def typed(rows: pa.RecordBatch, reading: Reading) -> Typed:
     ]
     found = {name: _column(cells[name], kind, whole) for name, kind in reading.kinds.items()}
     for name, column in found.items():
-        if column.unparsable is not None:
+        if column.unparsable is not None and name not in reading.ruled:
             against.append((f"unparsable:{name}", whole & column.unparsable))
         if column.infinite is not None:
             against.append((f"infinite:{name}", whole & column.infinite))
@@ -177,20 +185,26 @@ def _moments(
     )
 
 
+def moments_of(cells: pa.Array, reading: Reading) -> pa.Array:
+    """The times of cells of the time column, null where a cell holds none."""
+    micros, timed, *_ = _moments(cells, reading, np.ones(len(cells), bool))
+    return pa.array(micros, mask=~timed).cast(pa.timestamp("us"))
+
+
 def _is_text(column: pa.Array) -> bool:
     return pa.types.is_string(column.type) or pa.types.is_dictionary(column.type)
 
 
 def _column(cells: pa.Array, kind: Kind, whole: Truths) -> _Column:
     if not _is_text(cells):
-        return _of_numbers(cells)
+        return _Column(as_text(cells)) if kind == "text" else _of_numbers(cells)
     texts = texts_of(cells)
     counts = np.bincount(texts.places[whole], minlength=len(texts.texts))
     filled = texts.texts.is_valid().to_numpy(zero_copy_only=False)
     says_number, truth = is_number_text(texts.texts), booleans_in(texts.texts)
     told = Told(int(counts[filled].sum()), int(counts[says_number].sum()), int(counts[~np.isnan(truth)].sum()), 0)
     if kind == "text":
-        return _Column(_as_text(cells), told=told)
+        return _Column(as_text(cells), told=told)
     numbers = truth if kind == "boolean" else numbers_in(texts.texts)
     parsed = ~np.isnan(truth) if kind == "boolean" else says_number
     return _numeric(texts, numbers, filled & ~parsed, told)
@@ -212,7 +226,8 @@ def _of_numbers(cells: pa.Array) -> _Column:
     return _Column(pa.array(values, mask=np.isnan(values)), infinite=np.isinf(values))
 
 
-def _as_text(cells: pa.Array) -> pa.Array:
+def as_text(cells: pa.Array) -> pa.Array:
+    """Cells as text, letter by letter; null where there is nothing in one."""
     text = cells.cast(pa.string())
     return pc.if_else(pc.equal(text, ""), None, text)
 
