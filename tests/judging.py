@@ -54,6 +54,11 @@ def judged(spark: Spark, raw: DataFrame, settings: Settings, profile: Profile, b
     finally:
         shutil.rmtree(folder)
     for other in found[1:]:
+        for mine, theirs in ((other.valid, by_frame.valid), (other.refused, by_frame.refused)):
+            differing = [pair for pair in zip(mine, theirs, strict=False) if pair[0] != pair[1]]
+            assert not differing, [
+                (name, a[name], b[name]) for a, b in differing[:3] for name in a if a[name] != b[name]
+            ]
         assert other == by_frame
     counted = by_frame.counts.by_reason
     assert sum(counted.values()) == rows.rows
@@ -147,11 +152,17 @@ def quarantine(refused: pa.Table) -> list[dict[str, Any]]:
     if not refused.num_rows:
         return []
     rows = refused.select([REASONS, KEY, FILE, ROW, ARRIVED, SOURCE]).to_pylist()
-    return sorted(({"__reason": row[REASONS][0], **row, **row.pop(SOURCE)} for row in rows), key=by_place)
+    whole = ({"__reason": row[REASONS][0], **row.pop(SOURCE), **row} for row in rows)
+    return sorted(map(comparable, whole), key=by_place)
 
 
 def sorted_rows(rows: pa.Table) -> list[dict[str, Any]]:
-    return sorted(rows.to_pylist(), key=by_key)
+    return sorted(map(comparable, rows.to_pylist()), key=by_key)
+
+
+def comparable(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with NaN as a text, which equals itself."""
+    return {name: "NaN" if value != value else value for name, value in row.items()}
 
 
 def by_key(row: dict[str, Any]) -> tuple[str, int]:

@@ -76,9 +76,10 @@ def write_plain_csv(
     sizes = dict(zip(files.paths, (size for size, _ in files.stamps), strict=True))
     header = not settings.source.columns
     tasks = [
-        PlainCsv(path, sizes[path], layout.names, header, targets[path])
+        PlainCsv(path, sizes[path], names, header, targets[path])
         for layout in layouts
-        if _are_told_apart(layout.names)
+        for names in [named_by_spark(layout.names)]
+        if len(set(names)) == len(names)  # or Spark would rename some
         for path in layout.paths
     ]
     tasks.sort(key=lambda task: -task.size)
@@ -108,9 +109,9 @@ def _style(files: SourceFiles, settings: Settings) -> _Style | None:
     return _Style(separator, quote, encoding) if usual else None
 
 
-def _are_told_apart(names: Sequence[str]) -> bool:
-    """Whether columns have names that Spark leaves as they are."""
-    return all(names) and len(set(names)) == len(names)
+def named_by_spark(names: Sequence[str]) -> list[str]:
+    """The names of columns as Spark has them, which numbers those without one: the index that pandas writes."""
+    return [name or f"_c{place}" for place, name in enumerate(names)]
 
 
 def _megabytes(size: int) -> int:

@@ -101,7 +101,10 @@ def _load(spark: SparkSession, files: SourceFiles, settings: Settings, layout: L
         if problems := unusable_names(layout.names, files):
             raise InputError(problems)
         return rows_by_workers(spark, files)
-    frame = _rows(spark.read.options(**text_options(files, settings)), files, settings)
+    options = text_options(files, settings)
+    if layout is not None and "enforceSchema" not in settings.source.options:
+        options["enforceSchema"] = "true"  # by place: the files have one header, but Spark names columns without a name
+    frame = _rows(spark.read.options(**options), files, settings)
     if problems := unusable_names(frame.columns, files):
         raise InputError(problems)
     parquet = files.format in ("parquet", "delta")
