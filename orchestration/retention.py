@@ -18,8 +18,10 @@ from assets.features.publish import FEATURES
 from assets.models.shard import BOOSTERS
 from assets.models.store import MODELS, PRUNED, TRAINING
 from assets.raw.inspect import profile_file
+from assets.raw.plain import TIMES_FOLDER, times_file
 from assets.raw.snapshot import RAW
 from orchestration.kept import VERSIONED, Kept, kept_of
+from resources.exchange import EXCHANGE
 from resources.files import StoredFile, files_under, filesystem, folders_in, remove_empty, remove_file
 from resources.lake import Lake
 from resources.mlflow import Mlflow
@@ -30,6 +32,7 @@ from resources.settings import Settings
 Test = Callable[[StoredFile], bool]
 LOG, DAY = "_delta_log", 24 * 3600.0
 SHARED, BROUGHT, FLEET = "shared", "brought-", "fleet"
+PASSING = (BROUGHT, EXCHANGE)  # how folders are called that are gone when a command ends well
 # tables that hold a partition for each training or champion, of which old ones are taken out
 PARTITIONED = {MODELS: TRAINING, CHAMPIONS: PUBLISHED}
 
@@ -179,11 +182,12 @@ def _of_boosters(lake: Lake, kept: Kept, old: Test) -> Part:
 
 
 def _of_verdicts(lake: Lake, settings: Settings, kept: Kept, old: Test) -> list[Part]:
-    """What was noted of versions that go: manifests and profiles of snapshots, verdicts on features."""
+    """What was noted of versions that go: manifests, profiles and odd times of snapshots, verdicts on features."""
     of_raw, of_features = (_digests(lake, name, kept.versions[name]) for name in (RAW, FEATURES))
     return [
         _noted(lake, "manifests", of_raw, lambda digest: f"{digest}.json", old),
         _noted(lake, "profiles", of_raw, lambda digest: profile_file(digest, settings).rpartition("/")[2], old),
+        _noted(lake, TIMES_FOLDER, of_raw, lambda digest: times_file(digest, settings).rpartition("/")[2], old),
         _noted(lake, "verdicts", of_features, lambda digest: f"{digest}.json", old),
     ]
 
@@ -209,7 +213,7 @@ def _leftovers(lake: Lake, old: Test) -> Part:
     """What commands that died left in folders that live as long as they do."""
     found = [file for file in files_under(lake.path(SHARED)) if old(file)]
     for name in folders_in(lake.root):
-        files = files_under(lake.path(name)) if name.startswith(BROUGHT) else []
+        files = files_under(lake.path(name)) if name.startswith(PASSING) else []
         found += files if all(old(file) for file in files) else []
     return Part("leftovers", tuple(found))
 
@@ -228,5 +232,5 @@ def _remove_empty_folders(lake: Lake, removed: Iterable[str]) -> None:
     folders: set[Path] = set()
     for uri in removed:
         inside = [folder for folder in Path(uri).parents if root in folder.parents]
-        folders |= {f for f in inside if f.parent != root or f.name.startswith(BROUGHT)}
+        folders |= {f for f in inside if f.parent != root or f.name.startswith(PASSING)}
     remove_empty(sorted(folders, key=lambda folder: len(folder.parts), reverse=True))

@@ -52,7 +52,7 @@ def features_asset(settings: Settings) -> AssetsDefinition:
     )
     def features(context: AssetExecutionContext, lake: Lake, spark: Spark) -> Iterator[MaterializeResult]:
         with mistakes_explained():
-            built = publish_features(lake, spark, settings)
+            built = publish_features(lake, spark, settings, context.log.info)
         rows = built.record["rows"]
         context.log.info(
             f"features: {rows['valid']:,} of {rows['read']:,} rows valid, {rows['quarantined']:,} in quarantine, "

@@ -24,23 +24,10 @@ if TYPE_CHECKING:
 OfBucket = Callable[[pa.Table], pa.Table]
 
 
-def build_features(valid: DataFrame, recipe: Recipe, profile: Profile) -> DataFrame:
-    """A row for each valid row up to the last label and, for open segments, for each period of the horizon.
-
-    Gives: the segment columns, `__segment`, `__period`, `__time`, `__assumed` (a future row whose `known_ahead` values
-    were carried on), the label (null in the future), the columns of `recipe.features` and `fleet_bucket`; a bucket's
-    rows lie together, sorted by segment and period. Rows without time have no future, no `__time` and nothing assumed.
-    """
-    inputs = [recipe.label, *recipe.known_ahead, *recipe.past_only]
-    names = list(dict.fromkeys([*recipe.segment, KEY, PERIOD, *inputs, BUCKET]))
-    looked_at = valid.select(*[quoted(name) for name in names])
-    return _by_bucket(looked_at, features_of_bucket(recipe, profile), _columns(valid, recipe, _names(recipe)))
-
-
 def features_at(rows: DataFrame, recipe: Recipe, profile: Profile) -> DataFrame:
     """For each row of some histories, one a segment and period: segment, period, bucket, and the recipe's features.
 
-    `rows` have those of `build_features` without the segment columns; no future is added to them.
+    `rows` are those that features look at (see `placed`) without the segment columns; no future is added to them.
     """
     last, wanted = profile.last_period, [KEY, PERIOD, BUCKET, *recipe.features]
     known = recipe.model_dump_json(), profile.to_json()
@@ -52,7 +39,7 @@ def features_at(rows: DataFrame, recipe: Recipe, profile: Profile) -> DataFrame:
 
 
 def feature_schema(recipe: Recipe, source: pa.Schema) -> pa.Schema:
-    """The columns of `build_features`, of rows that came with these columns."""
+    """The columns of a feature table, of rows that came with these columns."""
     text = set(recipe.text_features)
     types = {name: pa.string() if name in text else pa.float64() for name in [recipe.label, *recipe.features]}
     types |= {name: source.field(name).type for name in recipe.segment}
@@ -87,7 +74,13 @@ def _by_bucket(rows: DataFrame, work: OfBucket, columns: Any) -> DataFrame:
 
 
 def features_of_bucket(recipe: Recipe, profile: Profile) -> OfBucket:
-    """What turns the valid rows of a bucket, by segment and period, into its features (see `build_features`)."""
+    """What makes a row for each valid row up to the last label and, for open segments, for each period of the horizon.
+
+    It takes rows by segment and period, and gives: the segment columns, `__segment`, `__period`, `__time`, `__assumed`
+    (a future row whose `known_ahead` values were carried on), the label (null in the future), the columns of
+    `recipe.features` and `fleet_bucket`, in that order of rows. Rows without time have no future, no `__time` and
+    nothing assumed.
+    """
     wanted = _names(recipe)
     if profile.timeline is None:
         return lambda rows: rows.select(wanted)
@@ -106,10 +99,9 @@ def _names(recipe: Recipe) -> list[str]:
 
 def _columns(rows: DataFrame, recipe: Recipe, names: list[str]) -> Any:
     """Types of some columns of the feature table, as Spark has them."""
-    from pyspark.sql.types import BooleanType, DoubleType, StringType, StructField, StructType, TimestampNTZType
+    from pyspark.sql.types import DoubleType, StringType, StructField, StructType
 
     text = set(recipe.text_features)
     given = {field.name: field.dataType for field in rows.schema}
     types = {**{name: StringType() if name in text else DoubleType() for name in recipe.features}, **given}
-    types |= {TIME: TimestampNTZType(), ASSUMED: BooleanType()}
     return StructType([StructField(name, types[name]) for name in names])

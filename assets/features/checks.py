@@ -10,12 +10,12 @@ from dagster import (
 )
 
 from assets.features.data_checks import content_checks, rule_checks, segment_checks
+from assets.features.facts import repeated_rows
 from assets.features.leak import find_leaks
 from assets.features.publish import FEATURES, QUARANTINE, SEGMENTS, current_features
 from assets.features.resolved import SUPERSEDED
 from assets.raw.parse import KEY, PERIOD
 from assets.remembered import remembered
-from resources.frames import frame_of
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark
@@ -34,12 +34,8 @@ def features_checks(settings: Settings) -> list[AssetChecksDefinition]:
 
     @asset_check(asset=key, blocking=True, description="No two rows have the same segment and time.")
     def unique(lake: Lake, spark: Spark) -> AssetCheckResult:
-        def repeated() -> dict[str, list[str]]:
-            frame = frame_of(spark.session(), lake.table(FEATURES).files(), columns=[KEY, PERIOD])
-            rows = frame.groupBy(KEY, PERIOD).count().where("count > 1").limit(10).collect()
-            return {"examples": [f"{row[KEY]} at period {row[PERIOD]}" for row in rows]}
-
-        found = remembered(lake, "unique", current_features(lake).digest, repeated)
+        features = current_features(lake)
+        found = remembered(lake, "unique", features.digest, lambda: {"examples": repeated_rows(lake, spark, features)})
         return AssetCheckResult(passed=not found["examples"], metadata=found)
 
     @asset_check(asset=key, blocking=True, description="Features stay the same whatever happens a horizon later.")

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from assets.features.placed import Placed, Placing, place_frame, place_plain
-from assets.features.settled import Folders, Settled, settle
+from assets.features.settled import Folders, Settled, decided, settle
 from assets.raw.plain import plain_reading
 from assets.raw.profile import Profile
 from assets.raw.recipe import Recipe
@@ -29,6 +31,19 @@ class Handed:
     placing: Placing
     given: Exchange
 
+    @property
+    def parts(self) -> range:
+        """The numbers of the parts that rows were handed over in."""
+        return range(self.given.parts)
+
+    def valid_rows(self, part: int) -> pa.Table | None:
+        """The valid rows of a part, None where it has none; for workers."""
+        good, told = self.given.rows(self.placed.good, part), self.given.rows(self.placed.told, part)
+        if good is None and told is None:
+            return None
+        valid = decided(good, told, self.placing).valid
+        return valid if valid.num_rows else None
+
     def settle(self, spark: Spark, recipe: Recipe, folders: Folders, say: Say | None = None) -> Settled:
         """Lets workers write what becomes of the rows."""
         return settle(spark, self.placed, self.placing, recipe, self.given, folders, say)
@@ -43,8 +58,9 @@ def handed_over(
     recipe: Recipe,
     record: Mapping[str, Any],
     say: Say | None = None,
+    only: frozenset[str] | None = None,
 ) -> Iterator[Handed]:
-    """The rows of a snapshot, judged, for the time of the `with` block.
+    """The rows of a snapshot (of some segments `only`), judged, for the time of the `with` block.
 
     `record` is that of a feature set: it has `profile`, `buckets` and the `raw_digest` of the snapshot.
 
@@ -53,7 +69,7 @@ def handed_over(
     """
     inputs = list(dict.fromkeys([recipe.label, *recipe.known_ahead, *recipe.past_only]))
     profile = Profile.from_json(record["profile"]).model_copy(update={"kinds": recipe.kinds})
-    placing = Placing(profile.to_json(), record["buckets"], recipe.segment, inputs)
+    placing = Placing(profile.to_json(), record["buckets"], recipe.segment, inputs, only)
     reading = plain_reading(lake, rows, record["raw_digest"], settings, recipe.kinds)
     parts = min(record["buckets"], parts_for(spark.session(), rows.rows))
     with exchange(exchanged_in(lake.root, spark.is_local), parts) as given:

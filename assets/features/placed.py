@@ -43,12 +43,16 @@ HANDED = pa.schema([("good", pa.string()), ("told", pa.string()), ("rows", pa.in
 
 @dataclass(frozen=True)
 class Placing:
-    """Where rows go: the profile of their table (as JSON), how many buckets there are, and what features look at."""
+    """Where rows go: the profile of their table (as JSON), how many buckets there are, and what features look at.
+
+    The rows of other segments than `only` some go nowhere.
+    """
 
     profile_json: str
     buckets: int
     segment: list[str]
     inputs: list[str]
+    only: frozenset[str] | None = None
 
     @property
     def profile(self) -> Profile:
@@ -109,6 +113,8 @@ def place_frame(spark: Spark, raw: RawRows, settings: Settings, placing: Placing
     from pyspark.sql.pandas.types import to_arrow_schema
 
     rows = placed_frame(raw.frame(spark, settings), settings, placing.profile, placing.buckets)
+    if placing.only is not None:
+        rows = rows.where(F.col(KEY).isin(list(placing.only)))
     names = [name for name in [*placing.columns, *TOLD, HASH] if name in rows.columns]
     # Spark would take a dot in a name for a field of a struct
     plain = rows.select(*[F.col(quoted(name)).alias(f"c{n}") for n, name in enumerate(names)])
@@ -165,16 +171,25 @@ def _portions(
     for batch in batches_of_share(share, schema, whole if placing.all_told else reading.columns):
         rows, told = judged_batch(batch, reading, placing, broken, first)
         first += batch.num_rows
+        wanted = _wanted(rows, placing)
         if placing.all_told:
-            yield None, _with_raw(rows, batch, source)
+            chosen = pa.array(wanted)
+            yield None, _with_raw(rows.filter(chosen), batch.filter(chosen), source)
             continue
-        yield (rows.filter(pa.array(~told)) if told.any() else rows).select(placing.columns), None
-        waiting.append((rows.filter(pa.array(told)), np.flatnonzero(told), batch.num_rows))
+        good, odd = wanted & ~told, wanted & told
+        yield (rows if good.all() else rows.filter(pa.array(good))).select(placing.columns), None
+        waiting.append((rows.filter(pa.array(odd)), np.flatnonzero(odd), batch.num_rows))
     if any(len(places) for _, places, _ in waiting):
         again = batches_of_share(share, schema, whole)
         for batch, (rows, places, count) in zip(again, waiting, strict=True):
             assert batch.num_rows == count, "the same rows, whatever columns"
             yield None, _with_raw(rows, batch.take(pa.array(places)), source)
+
+
+def _wanted(rows: pa.Table, placing: Placing) -> NDArray[np.bool_]:
+    if placing.only is None:
+        return np.ones(rows.num_rows, bool)
+    return pc.is_in(rows[KEY], pa.array(placing.only, pa.string())).to_numpy()
 
 
 def _with_raw(rows: pa.Table, batch: pa.RecordBatch, source: Sequence[str]) -> pa.Table:

@@ -1,7 +1,8 @@
 """`raw`: what the source held, unchanged, as one immutable snapshot."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from dagster import (
     AssetExecutionContext,
     AssetsDefinition,
@@ -14,24 +15,15 @@ from dagster import (
 from pydantic import Field
 
 from assets.presentation import column_schema, mistakes_explained, plot, previous_metadata, table
+from assets.raw.description import Description
 from assets.raw.ingest import Snapshot, ingest
+from assets.raw.inspect import description_of
 from assets.raw.profile import Profile
-from assets.raw.snapshot import RAW, read_snapshot
-from assets.raw.summary import (
-    emptiest_segments,
-    label_counts,
-    label_histogram,
-    label_plot,
-    label_quantiles,
-    segment_count,
-    snapshots,
-)
+from assets.raw.snapshot import RAW
+from assets.raw.summary import label_figure, snapshots
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.spark import Spark
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 
 class SnapshotConfig(Config):
@@ -57,31 +49,28 @@ def raw_asset(settings: Settings) -> AssetsDefinition:
     )
     def raw(context: AssetExecutionContext, config: SnapshotConfig, lake: Lake, spark: Spark) -> MaterializeResult:
         with mistakes_explained():
-            snapshot = ingest(lake, spark, settings, config.snapshot)
+            snapshot = ingest(lake, spark, settings, config.snapshot, context.log.info)
         said = "new snapshot" if snapshot.is_new else "nothing new: a snapshot of these bytes was there"
         context.log.info(f"raw: {snapshot.rows:,} rows, {said} (version {snapshot.version})")
         seen = None if snapshot.is_new else previous_metadata(context, context.asset_key, snapshot.digest)
-        metadata = seen or _metadata(lake, spark, settings, snapshot)
+        metadata = seen or _metadata(lake, settings, snapshot)
         return MaterializeResult(metadata=metadata, data_version=DataVersion(snapshot.digest))
 
     return raw
 
 
-def _metadata(lake: Lake, spark: Spark, settings: Settings, snapshot: Snapshot) -> dict[str, Any]:
-    frame, profile = read_snapshot(spark, lake.table(RAW), settings), snapshot.profile
+def _metadata(lake: Lake, settings: Settings, snapshot: Snapshot) -> dict[str, Any]:
     schema, record = lake.table(RAW).schema(snapshot.version), lake.table(RAW).record()
     return {
         "dagster/row_count": snapshot.rows,
-        "segments": segment_count(frame, settings, profile),
         "files": snapshot.files,
         "new files": record.get("new_files", snapshot.files),
         "snapshot": snapshot.version,
         "snapshots": table(snapshots(lake)),
-        **_of_time(profile),
+        **_of_time(snapshot.profile),
         "dagster/column_schema": column_schema(schema),
         "dagster/uri": MetadataValue.path(lake.table(RAW).uri),
-        "most empty labels": table(emptiest_segments(frame, settings, profile)),
-        **_label_plot(frame, settings, profile),
+        **_described(description_of(lake, settings, snapshot.digest), settings),
     }
 
 
@@ -95,8 +84,12 @@ def _of_time(profile: Profile) -> dict[str, Any]:
     }
 
 
-def _label_plot(frame: "DataFrame", settings: Settings, profile: Profile) -> dict[str, Any]:
-    if profile.timeline is None:
-        return {"label": plot(label_histogram(label_counts(frame, settings, profile), settings.label))}
-    quantiles = label_quantiles(frame, settings, profile)
-    return {"label over time": plot(label_plot(quantiles, settings.label))}
+def _described(found: Description | None, settings: Settings) -> dict[str, Any]:
+    if found is None:
+        return {}
+    drawn = plot(label_figure(found.label, settings.label))
+    return {
+        "segments": found.segments,
+        "most empty labels": table(pd.DataFrame(found.emptiest)),
+        "label over time" if settings.time else "label": drawn,
+    }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from assets.raw.fetch import source_files, within_reach
-from assets.raw.inspect import inspect, snapshot_profile, write_profile
+from assets.raw.inspect import inspect, keep_inspected, snapshot_profile
 from assets.raw.manifest import Manifest, following, read_manifest, write_manifest
 from assets.raw.new_rows import new_rows, places_of, spark_schema, write_new_rows
 from assets.raw.profile import Profile
@@ -153,7 +153,8 @@ def _commit_snapshot(
         whole = RawRows(schema, {**_kept_rows(table, change), **rows})
         part_of = {path[len(near.root) :]: place.part for path, place in places.items()}
         manifest = _with_parts(change, part_of)
-        profile, _ = inspect(spark, whole, settings, manifest.digest, say)
+        found = inspect(spark, whole, settings, manifest.digest, say)
+        profile = found.profile
         write_manifest(lake, manifest)
         record = {"digest": manifest.digest, "fleet": settings.name, "rows": profile.rows, "files": len(manifest.files)}
         record["new_files"], record["arrival"] = len(change.new), max(f.arrived for f in manifest.files.values())
@@ -163,7 +164,7 @@ def _commit_snapshot(
         version = table.commit(
             staging, schema, record, partition_by=[PART], files=list(staged), replacing=replacing, after=now
         )
-    write_profile(lake, settings, manifest.digest, profile)
+    keep_inspected(lake, settings, manifest.digest, found)
     return Snapshot(version, manifest.digest, profile.rows, len(manifest.files), True, profile)
 
 

@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from assets.raw.description import Description
 from assets.raw.kinds import column_kinds
 from assets.raw.moments import Looked, look_at_frame, segment_facts, times_of
 from assets.raw.parse import Kind, rule_view
@@ -15,7 +16,7 @@ from assets.raw.plain import is_plain, keep_times, look_at_plain, spark_types
 from assets.raw.profile import Profile, profile_of
 from assets.raw.recipe import Recipe, recipe_of, too_long
 from assets.raw.rules import failed_at_work, refuse_unusable, rules_of
-from assets.raw.segment_facts import mixed_frequencies, question_of, untrainable
+from assets.raw.segment_facts import mixed_frequencies, untrainable
 from assets.raw.snapshot import RAW, RawRows, snapshot_rows
 from assets.raw.timeless import inspect_without_time
 from resources.exchange import Exchange, exchange, exchanged_in
@@ -29,10 +30,18 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
+class Inspected(NamedTuple):
+    """What rows are like, the recipe that follows from it, and what people are shown of them."""
+
+    profile: Profile
+    recipe: Recipe
+    description: Description
+
+
 def inspect(
     spark: Spark, raw: RawRows, settings: Settings, digest: str | None = None, say: Say | None = None
-) -> tuple[Profile, Recipe]:
-    """Profile and recipe of rows of the raw table; workers read those of a plain table (see `typed`) by themselves.
+) -> Inspected:
+    """What rows of the raw table are like; workers read those of a plain table (see `typed`) by themselves.
 
     With the snapshot's `digest` it is kept how they do, for those who read the rows later.
 
@@ -64,8 +73,8 @@ def _given(spark: Spark, settings: Settings, rows: int) -> AbstractContextManage
     return exchange(root, parts_for(spark.session(), rows))
 
 
-def inspect_frame(spark: Spark, raw: DataFrame, settings: Settings) -> tuple[Profile, Recipe]:
-    """Profile and recipe of raw rows as Spark reads them, under the names that `fleet.yaml` has.
+def inspect_frame(spark: Spark, raw: DataFrame, settings: Settings) -> Inspected:
+    """What raw rows are like, as Spark reads them, under the names that `fleet.yaml` has.
 
     Raises:
         InputError: nothing could be trained from them; every reason is listed.
@@ -75,7 +84,7 @@ def inspect_frame(spark: Spark, raw: DataFrame, settings: Settings) -> tuple[Pro
     refuse_unusable(rule_view(raw, settings, kinds), rules_of(settings))
     with _rules_blamed(settings):
         if settings.time is None:
-            return inspect_without_time(raw, settings, kinds)
+            return Inspected(*inspect_without_time(raw, settings, kinds))
         with _given(spark, settings, rows) as given:
             looked = look_at_frame(raw, settings, kinds, given)
             return _judged(spark, looked, settings, kinds, dict(raw.dtypes)[settings.time], given)
@@ -83,10 +92,10 @@ def inspect_frame(spark: Spark, raw: DataFrame, settings: Settings) -> tuple[Pro
 
 def _judged(
     spark: Spark, looked: Looked, settings: Settings, kinds: dict[str, Kind], time_type: str, given: Exchange
-) -> tuple[Profile, Recipe]:
+) -> Inspected:
     profile = profile_of(times_of(looked), settings, kinds, time_type)
     recipe = recipe_of(settings, profile)
-    facts = segment_facts(spark, looked, question_of(profile.times, recipe), given)
+    facts, description = segment_facts(spark, looked, profile.times, recipe, given)
     problems = (
         mixed_frequencies(facts, profile.times)
         or too_long(recipe, profile.times)
@@ -94,7 +103,8 @@ def _judged(
     )
     if problems:
         raise InputError(problems)
-    return profile.model_copy(update={"repeated": facts.repeated, "segments": facts.segments}), recipe
+    profile = profile.model_copy(update={"repeated": facts.repeated, "segments": facts.segments})
+    return Inspected(profile, recipe, description)
 
 
 def snapshot_profile(lake: Lake, spark: Spark, settings: Settings) -> Profile:
@@ -111,14 +121,26 @@ def snapshot_profile(lake: Lake, spark: Spark, settings: Settings) -> Profile:
     file = profile_file(digest, settings)
     if known := lake.read_file(file):
         return Profile.from_json(known)
-    profile, _ = inspect(spark, snapshot_rows(table, settings), settings, digest)
-    write_profile(lake, settings, digest, profile)
-    return profile
+    found = inspect(spark, snapshot_rows(table, settings), settings, digest)
+    keep_inspected(lake, settings, digest, found)
+    return found.profile
 
 
-def write_profile(lake: Lake, settings: Settings, digest: str, profile: Profile) -> None:
-    """Keeps the profile of a snapshot for these columns."""
-    lake.write_file(profile_file(digest, settings), profile.to_json().encode())
+def keep_inspected(lake: Lake, settings: Settings, digest: str, found: Inspected) -> None:
+    """Keeps profile and description of a snapshot for these columns."""
+    lake.write_file(_described_file(digest, settings), found.description.model_dump_json().encode())
+    lake.write_file(profile_file(digest, settings), found.profile.to_json().encode())
+
+
+def description_of(lake: Lake, settings: Settings, digest: str) -> Description | None:
+    """What people are shown of a snapshot, None if it was looked at by a version that kept nothing for them."""
+    known = lake.read_file(_described_file(digest, settings))
+    return Description.model_validate_json(known) if known else None
+
+
+def _described_file(digest: str, settings: Settings) -> str:
+    folder, _, name = profile_file(digest, settings).rpartition("/")
+    return f"{folder}/described-{name}"
 
 
 def profile_file(digest: str, settings: Settings) -> str:

@@ -21,9 +21,12 @@ import pyarrow.compute as pc
 from assets.partitions import bucket_of
 from assets.raw.broken import BrokenRules, broken_rules, rows_of
 from assets.raw.calendar import FIRST_SENSIBLE, LAST_SENSIBLE, MOST_PERIODS
+from assets.raw.description import Description, emptiest_first, emptiest_of, label_quantiles, sample_of
 from assets.raw.kinds import Told
 from assets.raw.parse import KEY, NOTED, REASONS, TIME, Kind, parse_rows
-from assets.raw.segment_facts import Question, SegmentFacts, counts_of, facts_of
+from assets.raw.profile import Timeline
+from assets.raw.recipe import Recipe
+from assets.raw.segment_facts import Question, SegmentFacts, counts_of, facts_of, question_of
 from assets.raw.snapshot import ROWS_AT_ONCE, RawRows, Share, batches_of_share
 from assets.raw.typed import (
     FIRST_MICROS,
@@ -50,7 +53,8 @@ if TYPE_CHECKING:
     from resources.spark import Spark
 
 LOOKED = pa.schema([("file", pa.string()), ("times", pa.string()), ("rows", pa.int64()), ("told", pa.string())])
-COUNTED = pa.schema([("counts", pa.string())])
+COUNTED = pa.schema([(name, pa.string()) for name in ("counts", "described", "sample")])
+SAMPLE = pa.schema([("span", pa.int32()), ("label", pa.float64())])
 TIMES = {"time": pa.timestamp("us"), "rows": pa.int64(), "labels": pa.int64()}
 NOTHING = Told(0, 0, 0, 0)
 
@@ -177,15 +181,19 @@ def times_of(looked: Looked) -> pd.DataFrame:
 
     NaT stands for all rows without a sensible time. Of more than `MOST_PERIODS` times not all are told.
     """
-    from pyarrow.parquet import read_table
-
     found = pa.table({name: pa.array([], type_) for name, type_ in TIMES.items()})
     for file in looked.times:
-        system, path = filesystem(file)
-        found = _summed(pa.concat_tables([found, read_table(path, filesystem=system)]))
+        found = _summed(pa.concat_tables([found, _parquet(file)]))
         if found.num_rows > MOST_PERIODS:
             break
     return found.to_pandas()
+
+
+def _parquet(file: str) -> pa.Table:
+    from pyarrow.parquet import read_table
+
+    system, path = filesystem(file)
+    return read_table(path, filesystem=system)
 
 
 def _summed(times: pa.Table) -> pa.Table:
@@ -193,14 +201,32 @@ def _summed(times: pa.Table) -> pa.Table:
     return summed.select(["time", "rows_sum", "labels_sum"]).rename_columns(list(TIMES))
 
 
-def segment_facts(spark: Spark, looked: Looked, question: Question, given: Exchange) -> SegmentFacts:
-    """Facts about the segments, from the moments that were handed over."""
-    work = partial(_counts_of_part, files=looked.files, question=question, given=given)
+def segment_facts(
+    spark: Spark, looked: Looked, timeline: Timeline, recipe: Recipe, given: Exchange
+) -> tuple[SegmentFacts, Description]:
+    """Facts about the segments, and what people are shown, from the moments that were handed over."""
+    question = question_of(timeline, recipe)
+    work = partial(_counts_of_part, files=looked.files, question=question, timeline=timeline, given=given)
     lines = spread(spark, range(given.parts), work, COUNTED)
-    return facts_of(map(json.loads, lines["counts"].to_pylist()), question)
+    described = [json.loads(line) for line in lines["described"].to_pylist()]
+    samples = pa.concat_tables([SAMPLE.empty_table(), *map(_parquet, lines["sample"].to_pylist())])
+    emptiest = emptiest_first(each for part in described for each in part["emptiest"])
+    segments = sum(part["segments"] for part in described)
+    description = Description(segments=segments, emptiest=emptiest, label=label_quantiles(samples, timeline))
+    return facts_of(map(json.loads, lines["counts"].to_pylist()), question), description
 
 
-def _counts_of_part(part: int, files: list[str], question: Question, given: Exchange) -> Iterator[dict[str, Any]]:
+def _counts_of_part(
+    part: int, files: list[str], question: Question, timeline: Timeline, given: Exchange
+) -> Iterator[dict[str, Any]]:
     rows = given.rows(files, part)
-    if rows is not None:
-        yield {"counts": json.dumps(counts_of(rows.filter(pc.is_valid(rows[TIME])), question))}
+    if rows is None:
+        return
+    segments, emptiest = emptiest_of(rows)
+    sample = f"{given.folder}/sample-{part}-{uuid.uuid4().hex}.parquet"
+    write_parquet(sample_of(rows, timeline, given.parts), sample)
+    yield {
+        "counts": json.dumps(counts_of(rows.filter(pc.is_valid(rows[TIME])), question)),
+        "described": json.dumps({"segments": segments, "emptiest": emptiest}),
+        "sample": sample,
+    }

@@ -6,21 +6,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from assets.features.build import build_features
+from assets.features.build import features_of_bucket
 from assets.features.contract import BUCKET
 from assets.features.grid import calendar_feature
-from assets.features.point_in_time import ASSUMED
+from assets.features.point_in_time import ASSUMED, in_order
 from assets.raw.calendar import Calendar, calendar_of, seasons
 from assets.raw.parse import KEY, PERIOD, TIME
 from assets.raw.profile import Profile, Timeline
 from assets.raw.recipe import Recipe, recipe_of
 from resources.settings import Settings
-from resources.spark import Spark
 
 KINDS: dict[str, Any] = {"sold": "number", "price": "number", "promo": "text", "visits": "number"}
 CALENDAR = [
@@ -78,19 +78,20 @@ def prepared(
     return profile, recipe_of(settings, profile), calendar
 
 
-def built(spark: Spark, frame: pd.DataFrame, profile: Profile, recipe: Recipe, buckets: int = 3) -> pd.DataFrame:
+def built(frame: pd.DataFrame, profile: Profile, recipe: Recipe, buckets: int = 3) -> pd.DataFrame:
     periods = {time: profile.times.calendar.period_of(time) for time in frame[TIME].unique()}
-    rows = frame.assign(**{KEY: frame["shop"], PERIOD: frame[TIME].map(periods), "__file": "f", "__row": 0})
-    keys = rows[KEY].factorize()[0] % buckets
-    valid = spark.session().createDataFrame(rows.assign(**{BUCKET: keys}).replace({np.nan: None}), SCHEMA)
-    found = build_features(valid, recipe, profile).toPandas()
+    rows = frame.assign(**{KEY: frame["shop"], PERIOD: frame[TIME].map(periods)})
+    rows[BUCKET] = rows[KEY].factorize()[0] % buckets
+    build = features_of_bucket(recipe, profile)
+    parts = [in_order(pa.Table.from_pandas(part, SCHEMA)) for _, part in rows.groupby(BUCKET)]
+    found = pa.concat_tables([build(part) for part in parts]).to_pandas()
     return found.sort_values([KEY, PERIOD]).reset_index(drop=True)
 
 
-SCHEMA = (
-    f"shop string, {TIME} timestamp_ntz, sold double, price double, promo string, visits double, "
-    f"{KEY} string, {PERIOD} int, __file string, __row bigint, {BUCKET} int"
-)
+SCHEMA = pa.schema([
+    ("shop", pa.string()), ("sold", pa.float64()), ("price", pa.float64()), ("promo", pa.string()), ("visits", pa.float64()),
+    (KEY, pa.string()), (PERIOD, pa.int32()), (BUCKET, pa.int32()),
+])  # fmt: skip
 
 
 def range_of(grid: pd.DataFrame, places: Any) -> pd.DatetimeIndex:
@@ -146,15 +147,13 @@ def reckoned(frame: pd.DataFrame, recipe: Recipe, times: pd.DatetimeIndex) -> pd
     seed=st.integers(0, 10_000),
     horizon=st.sampled_from([None, 3, 8]),
 )
-def test_lags_and_windows_count_calendar_periods(
-    spark: Spark, frequency: str, gaps: float, seed: int, horizon: int | None
-) -> None:
+def test_lags_and_windows_count_calendar_periods(frequency: str, gaps: float, seed: int, horizon: int | None) -> None:
     frame = table(frequency, 40, 3, gaps, seed)
     profile, recipe, calendar = prepared(frame, frequency, frame[TIME].max(), at_origin=horizon is not None)
     if horizon:
         cycles = [each for each in seasons(frequency) if 1 < each < horizon]
         recipe = recipe.model_copy(update={"horizon": horizon, "cycles": cycles})
-    found = built(spark, frame, profile, recipe)
+    found = built(frame, profile, recipe)
     times = calendar.times(profile.times.first_time, profile.times.last_label, recipe.horizon)
     expected = reckoned(frame, recipe, times)
     joined = found.merge(expected, on=["shop", TIME], suffixes=("", " expected"), validate="one_to_one")
@@ -181,21 +180,19 @@ def noisy_after(frame: pd.DataFrame, cut_off: pd.Timestamp) -> pd.DataFrame:
 
 @pytest.mark.parametrize("leaking", ["", "lag", "origin"])
 @pytest.mark.parametrize("at_origin", [False, True])
-def test_what_comes_after_a_cut_off_does_not_reach_features_a_horizon_long(
-    spark: Spark, leaking: str, at_origin: bool
-) -> None:
+def test_what_comes_after_a_cut_off_does_not_reach_features_a_horizon_long(leaking: str, at_origin: bool) -> None:
     frame = table("D", 60, 2, 0.2, seed=4)
     profile, recipe, _ = prepared(frame, "D", frame[TIME].max(), at_origin=at_origin)
     cut_off = frame[TIME].max() - pd.Timedelta(recipe.holdout, "D")
     changed = {"lag": {"lags": [recipe.horizon - 1]}, "origin": {"holdout": recipe.holdout - 1}, "": {}}[leaking]
     recipe = recipe.model_copy(update=changed)  # the test must notice what is one period too short
-    honest = [built(spark, rows, profile, recipe) for rows in (frame, noisy_after(frame, cut_off))]
+    honest = [built(rows, profile, recipe) for rows in (frame, noisy_after(frame, cut_off))]
     early = [rows[rows[TIME] <= cut_off + pd.Timedelta(recipe.horizon, "D")] for rows in honest]
     same = early[0][recipe.features].equals(early[1][recipe.features])
     assert same is not (leaking == "lag" or (leaking == "origin" and at_origin))
 
 
-def test_open_segments_have_a_whole_horizon_and_closed_ones_none(spark: Spark) -> None:
+def test_open_segments_have_a_whole_horizon_and_closed_ones_none() -> None:
     frame = table("D", 30, 3, 0.0, seed=5)
     last = frame[TIME].max()
     frame[["price", "promo"]] = frame[["price", "promo"]].fillna({"price": 5.0, "promo": "a"})
@@ -208,7 +205,7 @@ def test_open_segments_have_a_whole_horizon_and_closed_ones_none(spark: Spark) -
     })  # fmt: skip
     frame = pd.concat([frame[~closed], future], ignore_index=True)
     profile, recipe, _ = prepared(frame, "D", last)
-    found = built(spark, frame, profile, recipe)
+    found = built(frame, profile, recipe)
     ahead = found[found[TIME] > last]
     assert ahead.groupby("shop").size().to_dict() == {"shop 0": 3, "shop 1": 3}
     assert ahead["sold"].isna().all()
@@ -221,20 +218,20 @@ def test_open_segments_have_a_whole_horizon_and_closed_ones_none(spark: Spark) -
     assert len(found) == (frame[TIME] <= last).sum() + 6
 
 
-def test_history_keeps_its_missing_values_and_nothing_is_carried_into_it(spark: Spark) -> None:
+def test_history_keeps_its_missing_values_and_nothing_is_carried_into_it() -> None:
     frame = table("D", 20, 1, 0.0, seed=6)
     frame.loc[5, ["price", "promo"]] = None
     profile, recipe, _ = prepared(frame, "D", frame[TIME].max())
-    found = built(spark, frame, profile, recipe)
+    found = built(frame, profile, recipe)
     assert pd.isna(found.loc[5, "price"])
     assert found.loc[5, "promo"] is None
 
 
-def test_without_any_feature_but_the_calendar(spark: Spark) -> None:
+def test_without_any_feature_but_the_calendar() -> None:
     frame = table("D", 20, 1, 0.0, seed=7)
     keys = {"known_ahead": [], "past_only": [], "lags": [], "rolling": {"windows": []}, "calendar": ["month"]}
     profile, recipe, _ = prepared(frame, "D", frame[TIME].max(), **keys)
-    found = built(spark, frame, profile, recipe)
+    found = built(frame, profile, recipe)
     assert recipe.features == ["calendar@month"]
     assert len(found) == 23
     assert not found[ASSUMED].any()

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from dagster import AssetCheckResult, AssetChecksDefinition
 
+from assets.features import handed
 from assets.features.checks import features_checks, quarantine_checks
-from assets.features.facts import missing_periods, stability_index
-from assets.features.publish import publish_features
+from assets.features.contract import BUCKET
+from assets.features.facts import feature_facts, missing_periods, stability_index
+from assets.features.leak import Leaks, find_leaks
+from assets.features.publish import FEATURES, current_features, publish_features
 from assets.raw.checks import raw_checks
 from assets.raw.ingest import ingest
+from assets.raw.parse import KEY, PERIOD
+from resources.files import write_parquet
 from resources.spark import Spark
 from tests.conftest import Fleet, MakeFleet, daily_sales
 
@@ -114,3 +123,75 @@ def test_the_stability_index_is_the_published_one() -> None:
     moved = np.array([0.5, 0.25, 0.25])
     assert stability_index(same, moved) == pytest.approx(0.25 * np.log(2) + 0.25 * np.log(2))
     assert stability_index(same, moved) == pytest.approx(stability_index(moved, same))
+
+
+def respoiled(fleet: Fleet, spoil: Any) -> None:
+    """Commits the features once more, the first file of each bucket changed."""
+    table = fleet.lake.table(FEATURES)
+    with table.staging() as staging:
+        for file in table.files():
+            rows = spoil(pq.ParquetFile(file).read())
+            write_parquet(rows, f"{staging.uri}/{'/'.join(file.split('/')[-2:])}")
+        table.commit(staging, table.schema(), {**table.record(), "digest": "spoiled"}, partition_by=[BUCKET])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said_of_it"),
+    [
+        (lambda rows: pa.concat_tables([rows, rows.slice(5, 1)]), "at period"),
+        (lambda rows: rows.set_column(0, "shop", rows["shop"]), None),
+        (lambda rows: rows.set_column(rows.column_names.index(KEY), KEY, pa.array([f"other {n}" for n in range(len(rows))])), "in bucket"),
+    ],
+)  # fmt: skip
+def test_rows_that_come_twice_and_segments_in_a_bucket_of_others(
+    spark: Spark, make_fleet: MakeFleet, spoil: Any, said_of_it: str | None
+) -> None:
+    fleet = built(spark, make_fleet(daily_sales(shops=5), **KEYS))
+    assert check(spark, fleet, "unique").passed
+    respoiled(fleet, spoil)
+    found = check(spark, fleet, "unique")
+    assert found.passed is (said_of_it is None)
+    assert found.passed or all(said_of_it in example for example in said(found, "examples"))
+
+
+def test_facts_are_those_that_pandas_counts(spark: Spark, make_fleet: MakeFleet) -> None:
+    table = daily_sales(shops=7, days=80).assign(kind=lambda t: np.where(t["price"] > 3, None, "x"))
+    table.loc[::9, "price"] = np.nan
+    features = {"known_ahead": ["price", "kind"]}
+    fleet = built(spark, make_fleet(table, **{**KEYS, "features": features}))
+    respoiled(fleet, lambda rows: rows.set_column(rows.column_names.index("price"), "price", infinite(rows["price"])))
+    features_now = current_features(fleet.lake)
+    found = feature_facts(fleet.lake, spark, features_now)
+    history = fleet.lake.table(FEATURES).arrow().to_pandas()
+    history = history[history[PERIOD] <= features_now.profile.last_period]
+    assert found["rows"] == len(history) == 560
+    assert found["nulls"] == pytest.approx({c: history[c].isna().mean() for c in features_now.recipe.features})
+    assert found["nulls"]["kind"] > 0.3
+    assert found["infinite"] == {"price": int(np.isinf(history["price"]).sum())}
+    assert found["infinite"]["price"] > 50
+    assert not check(spark, fleet, "no_infinities").passed
+    points = np.linspace(0, 1, 101)
+    assert found["label"] == pytest.approx(np.quantile(history["sold"], points, method="inverted_cdf"))
+
+
+def infinite(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.if_else(pc.equal(column, 2.0), float("-inf"), column)
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("read_by", ["workers", "spark"])
+def test_a_feature_that_looks_ahead_is_caught(
+    spark: Spark, make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch, text: bool, read_by: str
+) -> None:
+    table = daily_sales(shops=25, days=80).assign(seen=lambda t: t["price"].astype(str) + (" x" if text else ""))
+    table = pd.concat([table, table.iloc[: 3 * text]])  # with duplicates every row travels with its raw cells
+    features = {"known_ahead": ["price"], "past_only": ["seen"], "lags": [7, 14]}
+    fleet = built(spark, make_fleet(table, **{**KEYS, "features": features}))
+    if read_by == "spark":
+        monkeypatch.setattr(handed, "plain_reading", lambda *_: None)
+    committed = current_features(fleet.lake)
+    assert find_leaks(fleet.lake, spark, fleet.settings, committed) == Leaks({}, 20 * 80, 20)
+    recipe = committed.recipe.model_copy(update={"lags": [6, 14]})  # the shortest is a period too short
+    leaking = replace(committed, record={**committed.record, "recipe": recipe.model_dump()})
+    found = find_leaks(fleet.lake, spark, fleet.settings, leaking)
+    assert found == Leaks({"sold@lag_6": 20, "seen@lag_6": 20}, 20 * 80, 20)

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from assets.raw import kinds
-from assets.raw.inspect import inspect, inspect_frame
+from assets.raw import description, kinds
+from assets.raw.inspect import Inspected, inspect, inspect_frame
 from assets.raw.kinds import column_kinds
-from assets.raw.profile import Profile
+from assets.raw.parse import KEY, TIME
+from assets.raw.profile import Profile, Timeline
 from assets.raw.read import read_source
-from assets.raw.recipe import Recipe, _objectives
+from assets.raw.recipe import _objectives
 from assets.raw.source import find_files
 from resources.problems import InputError
 from resources.spark import Spark
@@ -25,7 +27,7 @@ from tests.cycle import flats, without_time
 from tests.judging import kept
 
 
-def look(spark: Spark, fleet: Fleet) -> tuple[Profile, Recipe]:
+def look(spark: Spark, fleet: Fleet) -> Inspected:
     """Profile and recipe, which are the same whoever reads the rows; nothing is left behind."""
     raw = read_source(spark.session(), find_files(fleet.settings), fleet.settings)
     with tempfile.TemporaryDirectory() as folder:
@@ -38,7 +40,7 @@ def look(spark: Spark, fleet: Fleet) -> tuple[Profile, Recipe]:
     return found[0]
 
 
-def told(work: Callable[[], tuple[Profile, Recipe]]) -> tuple[Profile, Recipe] | InputError:
+def told(work: Callable[[], Inspected]) -> Inspected | InputError:
     try:
         return work()
     except InputError as error:
@@ -63,7 +65,7 @@ def test_defaults_follow_the_frequency_and_gaps_are_tolerated(
     spark: Spark, make_fleet: MakeFleet, frequency: str, start: str
 ) -> None:
     table = thinned(daily_sales(shops=3, days=120 if frequency != "YS" else 50, frequency=frequency, start=start))
-    profile, recipe = look(spark, make_fleet(table))
+    profile, recipe, _ = look(spark, make_fleet(table))
     assert profile.times.frequency == frequency
     assert profile.rows == len(table)
     assert profile.times.last_label == table["day"].max()
@@ -76,7 +78,7 @@ def test_defaults_follow_the_frequency_and_gaps_are_tolerated(
 
 @pytest.mark.parametrize("days", [5, 8, 13, 30])
 def test_a_short_table_needs_no_configuration(spark: Spark, make_fleet: MakeFleet, days: int) -> None:
-    _, recipe = look(spark, make_fleet(daily_sales(days=days)))
+    _, recipe, _ = look(spark, make_fleet(daily_sales(days=days)))
     assert recipe.holdout < days
     assert min(recipe.lags) >= recipe.horizon
 
@@ -153,14 +155,14 @@ def test_no_segment_can_be_trained(spark: Spark, make_fleet: MakeFleet, daily: p
 
 def test_a_table_without_time(spark: Spark, make_fleet: MakeFleet) -> None:
     table = flats(3, 60).assign(seen=pd.Timestamp("2024-01-01"), parts=[[1.0]] * 180)
-    profile, recipe = look(spark, make_fleet(table, **without_time()))
+    profile, recipe, _ = look(spark, make_fleet(table, **without_time()))
     assert profile.timeline is None
     assert profile.rows == 180
     assert recipe.features == ["size", "floor", "kind", "lift"], "what is no plain value is left out"
     assert recipe.text_features == ["kind"]
     assert sorted(recipe.split_by) == ["district", "floor", "kind", "lift", "rent", "size"]
     assert Profile.from_json(profile.to_json()) == profile
-    _, chosen = look(spark, make_fleet(table, **without_time(features={"known_ahead": ["kind", "size"]})))
+    _, chosen, _ = look(spark, make_fleet(table, **without_time(features={"known_ahead": ["kind", "size"]})))
     assert chosen.features == ["kind", "size"]
 
 
@@ -186,7 +188,7 @@ def test_one_typing_error_far_ahead_does_not_move_the_last_label(
 ) -> None:
     typo = daily.iloc[:1].assign(day=pd.Timestamp("2198-01-01"))
     unkeyed = daily.iloc[:1].assign(day=pd.Timestamp("2024-03-05"), shop=None)
-    profile, _ = look(spark, make_fleet(pd.concat([daily, typo, unkeyed])))
+    profile, _, _ = look(spark, make_fleet(pd.concat([daily, typo, unkeyed])))
     assert profile.times.last_label == daily["day"].max()
     assert profile.rows == len(daily) + 2
 
@@ -202,7 +204,7 @@ def test_a_first_time_that_makes_the_calendar_endless(spark: Spark, make_fleet: 
 )
 def test_whether_a_time_comes_twice_in_a_segment(spark: Spark, make_fleet: MakeFleet, again: list[str]) -> None:
     text = "\n".join([daily_sales().to_csv(index=False).strip(), *again]) + "\n"
-    profile, _ = look(spark, make_fleet(text))
+    profile, _, _ = look(spark, make_fleet(text))
     assert profile.repeated is any("shop 1" in row for row in again)
     assert profile.segments == (4 if any("shop 9" in row for row in again) else 3)
     assert Profile.from_json(profile.to_json()) == profile
@@ -263,3 +265,55 @@ def test_letters_of_which_most_could_mean_truth_are_text_and_a_typing_error_amon
 )
 def test_what_is_minimized_follows_the_metric_unless_the_user_says_it(asked: Any, metric: str, used: Any) -> None:
     assert tuple(_objectives(asked, metric).values()) == used
+
+
+def test_what_people_are_shown_of_a_table(spark: Spark, make_fleet: MakeFleet) -> None:
+    table = daily_sales(shops=14, days=60)
+    table["sold"] = [None if n % 60 < n // 60 else sold for n, sold in enumerate(table["sold"])]
+    unusable = pd.DataFrame({"shop": ["shop 99"] * 3, "day": ["x", "2024-01-05", None], "sold": ["many", "many", "1"]})
+    table["day"] = table["day"].astype(str)
+    found = look(spark, make_fleet(pd.concat([table, unusable.astype(str)]).to_csv(index=False))).description
+    assert found.segments == 15
+    shown = [(f"shop {n}", 60, n - 1, "2024-01-01 00:00:00", "2024-02-29 00:00:00") for n in range(14, 4, -1)]
+    assert [tuple(each.values()) for each in found.emptiest] == shown
+    drawn = pd.DataFrame(found.label)
+    known = table.dropna(subset="sold").groupby("day")["sold"]
+    for name, share in (("low", 0.1), ("median", 0.5), ("high", 0.9)):
+        wanted = known.apply(lambda each, q=share: np.quantile(each, q, method="inverted_cdf"))
+        assert drawn.set_index("time")[name].tolist() == pytest.approx(wanted.tolist())
+    assert drawn["time"].iloc[1] == "2024-01-02T00:00:00.000"
+
+
+def test_a_large_table_is_drawn_from_an_even_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(description, "SAMPLED_ROWS", 500)
+    day = pd.date_range("2024-01-01", periods=100)
+    timeline = Timeline(
+        time_type="date",
+        frequency="D",
+        phase=0,
+        first_time=day[0],
+        last_time=day[-1],
+        first_label=day[0],
+        last_label=day[-1],
+    )
+    rows = pa.table({
+        KEY: np.repeat([f"s{n}" for n in range(40)], 100), TIME: pa.array(np.tile(day, 40), pa.timestamp("us")),
+        "usable": [True] * 4000, "label": np.tile(np.arange(100.0), 40),
+    })  # fmt: skip
+    sample = pa.concat_tables([description.sample_of(rows.slice(n * 1000, 1000), timeline, 4) for n in range(4)])
+    assert 450 <= sample.num_rows <= 550
+    drawn = description.label_quantiles(sample, timeline)
+    assert np.corrcoef(drawn["median"], np.arange(len(drawn["median"])))[0, 1] > 0.99
+
+
+def test_what_people_are_shown_of_a_table_without_time(spark: Spark, make_fleet: MakeFleet) -> None:
+    table = flats(12, 50)
+    table.loc[table["district"] == "district 3", "rent"] = np.nan
+    table.loc[table.index[table["district"] == "district 7"][:5], "rent"] = np.nan
+    found = look(spark, make_fleet(table, **without_time())).description
+    assert found.segments == 12
+    assert [tuple(each.values()) for each in found.emptiest[:3]] == [
+        ("district 3", 50, 50), ("district 7", 50, 5), ("district 0", 50, 0),
+    ]  # fmt: skip
+    assert sum(found.label["rows"]) == table["rent"].notna().sum()
+    assert len(set(found.label["width"])) == 1

@@ -202,7 +202,7 @@ def test_calendars_of_every_kind(spark: Spark, make_fleet: MakeFleet, frequency:
     table["day"] = table["day"].astype(str)
     fleet = make_fleet(table.to_csv(index=False))
     raw = read_source(spark.session(), find_files(fleet.settings), fleet.settings)
-    found, _ = inspect_frame(spark, raw, fleet.settings)
+    found = inspect_frame(spark, raw, fleet.settings).profile
     assert found.times.frequency == frequency
     assert judged(spark, raw, fleet.settings, found, 3).counts.by_reason == {"": 99, "off_calendar": 1}
 

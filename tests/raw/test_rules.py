@@ -33,7 +33,7 @@ FEATURES_OF_IT = {"known_ahead": ["price", "kind"]}
 def judge(spark: Spark, fleet: Fleet) -> tuple[list[dict[str, Any]], dict[str, int], dict[str, int]]:
     """The refused rows, and the counts by reason and by rule, of a fleet's table."""
     raw = read_source(spark.session(), find_files(fleet.settings), fleet.settings)
-    profile, _ = inspect_frame(spark, raw, fleet.settings)
+    profile = inspect_frame(spark, raw, fleet.settings).profile
     found = judged(spark, raw, fleet.settings, profile, 2)
     return found.refused, *found.counts
 
