@@ -281,7 +281,7 @@ def test_what_people_are_shown_of_a_table(spark: Spark, make_fleet: MakeFleet) -
     for name, share in (("low", 0.1), ("median", 0.5), ("high", 0.9)):
         wanted = known.apply(lambda each, q=share: np.quantile(each, q, method="inverted_cdf"))
         assert drawn.set_index("time")[name].tolist() == pytest.approx(wanted.tolist())
-    assert drawn["time"].iloc[1] == "2024-01-02T00:00:00.000"
+    assert drawn["time"].iloc[0] == "2024-01-01T00:00:00.000"
 
 
 def test_a_large_table_is_drawn_from_an_even_sample(monkeypatch: pytest.MonkeyPatch) -> None:
