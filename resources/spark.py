@@ -21,6 +21,7 @@ from resources.discovery import discovered
 from resources.environment import resolved
 from resources.files import bytes_at
 from resources.problems import InputError, Problem
+from resources.python_workers import MEMORY, sockets_of_this_machine
 from resources.settings import Settings
 from resources.spark_classes import archive_options
 from resources.workers import check_workers, ended_unless_fit, require_gpus
@@ -151,7 +152,8 @@ class Spark(ConfigurableResource):
             "spark.sql.codegen.hugeMethodLimit": "8000",
             "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
             "spark.python.worker.reuse": "true",
-            **(LOOPBACK if self.is_local else self._of_cluster()),
+            **MEMORY,
+            **({**LOOPBACK, **sockets_of_this_machine()} if self.is_local else self._of_cluster()),
             **{key: resolved(value, f"fleet.yaml spark.conf.{key}") for key, value in self.conf.items()},
         }
 

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from assets.features.contract import BUCKET
 from assets.features.grid import known_grid
-from assets.features.point_in_time import ASSUMED, in_order, point_in_time, with_future
+from assets.features.ordered import ordered
+from assets.features.point_in_time import ASSUMED, point_in_time, with_future
 from assets.raw.parse import KEY, PERIOD, TIME
 from assets.raw.profile import Profile
 from assets.raw.recipe import Recipe
@@ -55,7 +56,8 @@ def write_features(features: pa.Table, recipe: Recipe, folder: str) -> list[str]
     # statistics of windows are all different: a dictionary of them is as much work as all the rest
     different = {name for name, _, _ in recipe.rolled}
     repeated = [name for name in features.column_names if name not in {*different, BUCKET}]
-    write_parquet(features.drop_columns([BUCKET]), f"{folder}/{file}", use_dictionary=repeated)
+    # readers get text as such, though segments are told by dictionaries
+    write_parquet(features.drop_columns([BUCKET]), f"{folder}/{file}", use_dictionary=repeated, store_schema=False)
     return [file]
 
 
@@ -68,18 +70,26 @@ def _by_bucket(rows: DataFrame, work: OfBucket, columns: Any) -> DataFrame:
 
     def named(some: pa.Table) -> pa.Table:
         light_collections()
-        return work(in_order(some.rename_columns(names)))
+        (bucket,) = ordered(some.rename_columns(names), []).buckets()
+        return with_plain_text(work(bucket))
 
     return rows.select(*plain).groupBy(BUCKET).applyInArrow(named, columns)
+
+
+def with_plain_text(rows: pa.Table) -> pa.Table:
+    """The rows with text as such, where it is told by dictionaries."""
+    told = [pa.types.is_dictionary(column.type) for column in rows.columns]
+    plain = [c.cast(pa.string()) if text else c for c, text in zip(rows.columns, told, strict=True)]
+    return pa.table(plain, rows.column_names)
 
 
 def features_of_bucket(recipe: Recipe, profile: Profile) -> OfBucket:
     """What makes a row for each valid row up to the last label and, for open segments, for each period of the horizon.
 
-    It takes rows by segment and period, and gives: the segment columns, `__segment`, `__period`, `__time`, `__assumed`
-    (a future row whose `known_ahead` values were carried on), the label (null in the future), the columns of
-    `recipe.features` and `fleet_bucket`, in that order of rows. Rows without time have no future, no `__time` and
-    nothing assumed.
+    It takes a bucket's rows by segment and period (see `ordered`) and gives: the segment columns, `__segment`,
+    `__period`, `__time`, `__assumed` (a future row whose `known_ahead` values were carried on), the label (null in the
+    future), the columns of `recipe.features` and `fleet_bucket`, in the same order. Rows without time have no future,
+    no `__time` and nothing assumed.
     """
     wanted = _names(recipe)
     if profile.timeline is None:

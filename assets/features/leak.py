@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.features.build import features_of_bucket
+from assets.features.build import features_of_bucket, with_plain_text
 from assets.features.handed import Handed, handed_over
+from assets.features.ordered import ordered
 from assets.features.publish import SEGMENTS, FeatureSet
-from assets.features.settled import by_segment
 from assets.raw.parse import KEY, PERIOD
 from assets.raw.recipe import Recipe
 from assets.raw.snapshot import RAW, snapshot_rows
@@ -65,9 +65,11 @@ def _leaks_of_part(part: int, handed: Handed, recipe_json: str, cut_off: int, th
     if valid is None:
         return
     recipe = Recipe.model_validate_json(recipe_json)
-    rows, _ = by_segment(valid)
     build = features_of_bucket(recipe, handed.placing.profile)
-    real, altered = (build(each) for each in (rows, with_noise(rows, recipe, cut_off)))
+    buckets = list(ordered(valid, recipe.segment).buckets())
+    real = pa.concat_tables([with_plain_text(build(bucket)) for bucket in buckets])
+    noisy = [with_noise(bucket, recipe, cut_off) for bucket in buckets]
+    altered = pa.concat_tables([with_plain_text(build(bucket)) for bucket in noisy])
     upto = pc.less_equal(real[PERIOD], through)
     same = real.select([KEY, PERIOD]) == altered.select([KEY, PERIOD])
     differing = dict.fromkeys(recipe.features, real.num_rows)

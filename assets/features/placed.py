@@ -103,7 +103,7 @@ def place_plain(
     """Hands over the rows of a plain table, which workers read themselves."""
     rules = broken_rules(spark, raw, settings, reading, given)
     work = partial(_placed_share, schema=raw.schema, reading=reading, placing=placing, rules=rules, given=given)
-    lines = spread(spark, raw.shares(), work, HANDED, what="judged", total=raw.rows, unit="rows", say=say)
+    lines = spread(spark, raw.shares(), work, HANDED, short=True, what="judged", total=raw.rows, unit="rows", say=say)
     return _placed(lines, pa.schema([field for field in raw.schema if field.name not in LINEAGE]))
 
 

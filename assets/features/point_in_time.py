@@ -25,14 +25,6 @@ CELLS_AT_ONCE = 1 << 16
 NOWHERE = -1
 
 
-def in_order(rows: pa.Table) -> pa.Table:
-    """The rows by segment and period."""
-    rows = rows.combine_chunks()
-    segment, period = _segments(rows), rows[PERIOD].to_numpy()
-    order = np.lexsort((period, segment))
-    return rows if (np.diff(order) == 1).all() else rows.take(pa.array(order))
-
-
 def with_future(rows: pa.Table, recipe: Recipe, last: int) -> pa.Table:
     """Ordered rows up to period `last`, plus exactly a horizon of rows for each open segment, empty where it has none.
 

@@ -42,6 +42,7 @@ CODE_VERSION = code_version(
     "assets.features.placed",
     "assets.features.resolved",
     "assets.features.settled",
+    "assets.features.ordered",
     "assets.features.build",
     "assets.features.grid",
     "assets.features.point_in_time",

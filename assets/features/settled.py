@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from assets.features.build import features_of_bucket, write_features
 from assets.features.contract import BUCKET, Counts
+from assets.features.ordered import Ordered, ordered
 from assets.features.placed import Placed, Placing
 from assets.features.resolved import is_usable, with_places, without_duplicates
 from assets.raw.parse import KEY, NOTED, PERIOD, REASONS, SOURCE
@@ -26,8 +27,6 @@ from resources.files import write_parquet
 from resources.spread import Say, spread
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from resources.spark import Spark
 
 SETTLED = pa.schema([("told", pa.string()), ("rows", pa.int64())])
@@ -90,7 +89,7 @@ def settle(
         folders=folders,
     )
     parts, total = range(given.parts), placing.profile.rows
-    lines = spread(spark, parts, work, SETTLED, what="built features of", total=total, unit="rows", say=say)
+    lines = spread(spark, parts, work, SETTLED, short=True, what="built features of", total=total, unit="rows", say=say)
     by_reason, by_rule = Counter[str](), Counter[str]()
     files: dict[str, list[str]] = {name: [] for name in ("features", "segments", "quarantine", "values")}
     segments = 0
@@ -110,26 +109,25 @@ def _settled_part(
     if good is None and told is None:
         return
     recipe, found = Recipe.model_validate_json(recipe_json), decided(good, told, placing)
-    rows, starts = by_segment(found.valid)
+    rows = ordered(found.valid, recipe.segment)
     text = [column for column in placing.inputs if recipe.kinds[column] == "text"]
     build, last = features_of_bucket(recipe, placing.profile), placing.profile.last_period
-    of_segments = partial(segments_in, starts=starts, recipe=recipe, last=last)
-    files = {
-        "quarantine": _written(found.refused, folders.quarantine, quarantined),
-        "segments": _written(rows, folders.segments, of_segments),
-        "values": _written(rows, given.folder if text else None, partial(values_of, columns=text)),
-        "features": [f for bucket in buckets_in(rows) for f in write_features(build(bucket), recipe, folders.features)],
-    }
-    told_of = {**found.counts._asdict(), "segments": len(starts), "files": files}
+    files: dict[str, list[str]] = {"quarantine": _written(quarantined(found.refused), folders.quarantine)}
+    if found.valid.num_rows:
+        files["segments"] = _written(segments_in(rows, recipe, last), folders.segments)
+        files["values"] = _written(values_of(found.valid, text), given.folder)
+        built = (write_features(build(bucket), recipe, folders.features) for bucket in rows.buckets())
+        files["features"] = [file for written in built for file in written]
+    told_of = {**found.counts._asdict(), "segments": rows.segments.num_rows, "files": files}
     yield {"told": json.dumps(told_of), "rows": sum(found.counts.by_reason.values())}
 
 
-def _written(rows: pa.Table, folder: str | None, made_of: Callable[[pa.Table], pa.Table]) -> list[str]:
-    """Writes what is made of rows, if there are any and a folder for it; gives the file's name in the folder."""
+def _written(rows: pa.Table, folder: str | None) -> list[str]:
+    """Writes rows, if there are any and a folder for them; gives the file's name in the folder."""
     if folder is None or not rows.num_rows:
         return []
     name = f"part-{uuid.uuid4().hex}.parquet"
-    write_parquet(made_of(rows), f"{folder}/{name}")
+    write_parquet(rows, f"{folder}/{name}")
     return [name]
 
 
@@ -169,6 +167,8 @@ def quarantined(refused: pa.Table) -> pa.Table:
     """Refused rows as they came, with `__reason` (the first), `__reasons`, `__segment`, `__file`, `__row` and
     `__arrived`, the snapshot that they came with.
     """
+    if not refused.num_rows:
+        return refused
     source = refused[SOURCE].combine_chunks()
     return pa.table({
         "__reason": pc.list_element(refused[REASONS], 0),
@@ -177,49 +177,18 @@ def quarantined(refused: pa.Table) -> pa.Table:
     })  # fmt: skip
 
 
-def by_segment(rows: pa.Table) -> tuple[pa.Table, NDArray[np.int64]]:
-    """The rows by bucket, segment and period, and where each segment begins."""
-    rows = rows.combine_chunks()
-    keys = rows[KEY].combine_chunks().dictionary_encode()
-    codes = keys.indices.to_numpy()
-    _, first = np.unique(codes, return_index=True)
-    listed = pa.table({"bucket": rows[BUCKET].take(pa.array(first)), "key": keys.dictionary})
-    rank = np.empty(len(first), np.int64)
-    rank[pc.sort_indices(listed, [("bucket", "ascending"), ("key", "ascending")]).to_numpy()] = np.arange(len(first))
-    segment, period = rank[codes], rows[PERIOD].to_numpy().astype(np.int64)
-    least = period.min() if len(period) else 0
-    place = segment * (int(period.max()) - least + 1 if len(period) else 1) + (period - least)
-    if not (place[1:] > place[:-1]).all():
-        order = np.argsort(place, kind="stable")
-        rows, segment = rows.take(pa.array(order)).combine_chunks(), segment[order]
-    return rows, np.flatnonzero(np.concatenate([[True], segment[1:] != segment[:-1]])[: len(segment)])
-
-
-def buckets_in(rows: pa.Table) -> Iterator[pa.Table]:
-    """The rows of each bucket, of rows that are sorted by it."""
-    bucket = rows[BUCKET].to_numpy()
-    ends = np.append(np.flatnonzero(bucket[1:] != bucket[:-1]) + 1, len(bucket))
-    start = 0
-    for end in ends[: len(bucket)]:
-        yield rows.slice(start, end - start)
-        start = end
-
-
-def segments_in(rows: pa.Table, starts: NDArray[np.int64], recipe: Recipe, last: int) -> pa.Table:
+def segments_in(found: Ordered, recipe: Recipe, last: int) -> pa.Table:
     """A row a segment: its bucket and key, rows, known labels and their mean, first and last period, whether open."""
-    label = rows[recipe.label].combine_chunks()
+    label, starts = found.rows[recipe.label].combine_chunks(), found.starts
     known = label.is_valid().to_numpy(zero_copy_only=False)
     values = label.fill_null(0.0).to_numpy(zero_copy_only=False)
-    ends = np.append(starts[1:], rows.num_rows)[: len(starts)]
-    labelled = np.add.reduceat(known.astype(np.int64), starts) if len(starts) else np.zeros(0, np.int64)
-    total = np.add.reduceat(values, starts) if len(starts) else np.zeros(0)
-    period = rows[PERIOD].to_numpy()
-    at = pa.array(starts)
+    labelled = np.add.reduceat(known.astype(np.int64), starts)
+    ends, period = np.append(starts[1:], len(values)), found.rows[PERIOD].to_numpy()
     return pa.table({
-        **{name: rows[name].take(at) for name in dict.fromkeys([BUCKET, KEY, *recipe.segment])},
+        **dict(zip(found.segments.column_names, found.segments.columns, strict=True)),
         "__rows": pa.array(ends - starts, pa.int64()),
         "__labelled": pa.array(labelled, pa.int64()),
-        "__label": pa.array(total / np.maximum(labelled, 1), mask=labelled == 0),
+        "__label": pa.array(np.add.reduceat(values, starts) / np.maximum(labelled, 1), mask=labelled == 0),
         "__first": pa.array(period[starts], pa.int32()),
         "__last": pa.array(period[ends - 1], pa.int32()),
         "__open": pa.array(period[ends - 1] > last - recipe.closed_after),

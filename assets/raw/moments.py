@@ -99,7 +99,8 @@ def look_at(
     """The same of a plain table, whose rows workers read themselves."""
     rules = broken_rules(spark, raw, settings, reading, given)
     work = partial(_looked_at, schema=raw.schema, reading=reading, label=settings.label, rules=rules, given=given)
-    return _looked(spread(spark, raw.shares(), work, LOOKED, what="looked at", total=raw.rows, unit="rows", say=say))
+    shares, total = raw.shares(), raw.rows
+    return _looked(spread(spark, shares, work, LOOKED, short=True, what="looked at", total=total, unit="rows", say=say))
 
 
 def first_told(raw: RawRows, reading: Reading) -> dict[str, Told]:
@@ -207,7 +208,7 @@ def segment_facts(
     """Facts about the segments, and what people are shown, from the moments that were handed over."""
     question = question_of(timeline, recipe)
     work = partial(_counts_of_part, files=looked.files, question=question, timeline=timeline, given=given)
-    lines = spread(spark, range(given.parts), work, COUNTED)
+    lines = spread(spark, range(given.parts), work, COUNTED, short=True)
     described = [json.loads(line) for line in lines["described"].to_pylist()]
     samples = pa.concat_tables([SAMPLE.empty_table(), *map(_parquet, lines["sample"].to_pylist())])
     emptiest = emptiest_first(each for part in described for each in part["emptiest"])

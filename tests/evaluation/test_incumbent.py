@@ -13,7 +13,7 @@ from assets.evaluation.checks import evaluation_checks
 from assets.evaluation.incumbent import Champion
 from assets.evaluation.judge import EVALUATION, Evaluation, challenger_listing, evaluate, latest_evaluation
 from assets.features.build import features_of_bucket
-from assets.features.point_in_time import in_order
+from assets.features.ordered import ordered
 from assets.models.train import train_fleet
 from resources.settings import Settings
 from tests.cycle import minimal
@@ -62,7 +62,8 @@ def incumbent_by_hand(old: Trained, new: Trained) -> dict[str, float]:
     profile = new.features.profile.model_copy(update={"kinds": old.recipe.kinds})
     raw = read_snapshot(home.spark, home.lake.table(RAW), settings)
     rows = valid_rows(judged_rows(raw, settings, profile, new.features.buckets))
-    frame = features_of_bucket(old.recipe, profile)(in_order(rows.toArrow())).to_pandas()
+    build = features_of_bucket(old.recipe, profile)
+    frame = pd.concat([build(bucket).to_pandas() for bucket in ordered(rows.toArrow(), ["shop"]).buckets()])
     frame = frame.sort_values(["__segment", "__period"], ignore_index=True)
     x, last = matrix(frame, old.recipe), new.features.profile.last_period
     twins = loaded(dataclasses.replace(old, home=home), "judged")

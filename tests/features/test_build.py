@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from assets.features.build import features_of_bucket
+from assets.features.build import features_of_bucket, with_plain_text
 from assets.features.contract import BUCKET
 from assets.features.grid import calendar_feature
-from assets.features.point_in_time import ASSUMED, in_order
+from assets.features.ordered import ordered
+from assets.features.point_in_time import ASSUMED
 from assets.raw.calendar import Calendar, calendar_of, seasons
 from assets.raw.parse import KEY, PERIOD, TIME
 from assets.raw.profile import Profile, Timeline
@@ -83,8 +84,8 @@ def built(frame: pd.DataFrame, profile: Profile, recipe: Recipe, buckets: int = 
     rows = frame.assign(**{KEY: frame["shop"], PERIOD: frame[TIME].map(periods)})
     rows[BUCKET] = rows[KEY].factorize()[0] % buckets
     build = features_of_bucket(recipe, profile)
-    parts = [in_order(pa.Table.from_pandas(part, SCHEMA)) for _, part in rows.groupby(BUCKET)]
-    found = pa.concat_tables([build(part) for part in parts]).to_pandas()
+    parts = ordered(pa.Table.from_pandas(rows, SCHEMA), ["shop"]).buckets()
+    found = pa.concat_tables([with_plain_text(build(part)) for part in parts]).to_pandas()
     return found.sort_values([KEY, PERIOD]).reset_index(drop=True)
 
 

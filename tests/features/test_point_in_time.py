@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from assets.features import point_in_time as module
 from assets.features.contract import BUCKET
 from assets.features.grid import Grid
-from assets.features.point_in_time import in_order, point_in_time, with_future
+from assets.features.ordered import ordered
+from assets.features.point_in_time import point_in_time, with_future
 from assets.raw.parse import KEY, PERIOD
 from assets.raw.profile import Profile, Timeline
 from assets.raw.recipe import Recipe, recipe_of
@@ -57,6 +58,11 @@ def step_by_hand(own: Recipe, period: int) -> int:
     return period - origin
 
 
+def in_order(rows: list[tuple[str, int, float | None]]) -> pa.Table:
+    (found,) = ordered(bucket(rows), ["shop"]).buckets()
+    return found
+
+
 def by_hand(rows: list[tuple[str, int, float | None]], key: str, period: int, own: Recipe) -> dict[str, object]:
     label = {(k, p): value for k, p, value in rows}
     found: dict[str, object] = {}
@@ -94,7 +100,7 @@ def test_features_are_those_counted_by_hand(
     own = recipe(at_origin=at_origin)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CELLS_AT_ONCE", piece)
-        found = point_in_time(in_order(bucket(rows)), own, GRID, LAST).to_pylist()
+        found = point_in_time(in_order(rows), own, GRID, LAST).to_pylist()
     assert [(row[KEY], row[PERIOD]) for row in found] == sorted((key, period) for key, period, _ in rows)
     for row in found:
         for name, wanted in by_hand(rows, row[KEY], row[PERIOD], own).items():
@@ -108,7 +114,7 @@ def test_rows_millions_of_periods_apart_take_no_room_between_them(monkeypatch: p
         module, "trailing", lambda cells, *given: laid_out.append(len(cells)) or trailing(cells, *given)
     )
     rows = [("a", 0, 1.0), ("a", LAST, 2.0), ("b", 5, 3.0), ("b", 5_000_000, 4.0)]
-    point_in_time(in_order(bucket(rows)), recipe(), GRID, LAST)
+    point_in_time(in_order(rows), recipe(), GRID, LAST)
     assert 0 < sum(laid_out) < 100
 
 
@@ -117,7 +123,7 @@ def test_the_future_is_a_horizon_for_open_segments_and_nothing_for_closed_ones(
     rows: list[tuple[str, int, float | None]], last: int
 ) -> None:
     own = recipe()
-    found = with_future(in_order(bucket(rows)), own, last).to_pylist()
+    found = with_future(in_order(rows), own, last).to_pylist()
     newest = {key: max(period for k, period, _ in rows if k == key) for key, _, _ in rows}
     wanted = {(key, period) for key, period, _ in rows if period <= last}
     wanted |= {(key, last + n) for key, end in newest.items() if end > last - own.closed_after for n in (1, 2)}
@@ -145,3 +151,22 @@ def test_features_are_those_of_the_origin_where_each_step_comes_a_hundred_times(
 
 def test_with_a_horizon_of_one_every_lag_is_that_of_the_origin() -> None:
     assert not recipe(days=900, at_origin=True, horizon=1).at_origin
+
+
+@given(rows=ROWS, buckets=st.integers(1, 3))
+def test_rows_are_dealt_to_buckets_in_order_and_none_is_lost(
+    rows: list[tuple[str, int, float | None]], buckets: int
+) -> None:
+    table = bucket(rows)
+    keys = table[KEY].to_pylist()
+    table = table.set_column(
+        table.column_names.index(BUCKET), BUCKET, pa.array([len(key) % buckets for key in keys], pa.int32())
+    )
+    table = table.append_column("n", pa.array([len(key) for key in keys]))
+    found = ordered(table, ["shop", "n"])
+    assert found.segments[KEY].to_pylist() == sorted(set(keys), key=lambda key: (len(key) % buckets, key))
+    assert found.starts.tolist() == np.flatnonzero(np.diff(found.segment, prepend=-1)).tolist()
+    dealt = [part.select(table.column_names).to_pylist() for part in found.buckets()]
+    assert all(len({row[BUCKET] for row in part}) == 1 for part in dealt)
+    wanted = sorted(table.to_pylist(), key=lambda row: (row[BUCKET], row[KEY], row[PERIOD]))
+    assert [row for part in dealt for row in part] == wanted
