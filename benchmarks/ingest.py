@@ -2,10 +2,11 @@
 
     .venv/bin/python -m benchmarks.ingest --rows 2000000 --repeat 3 --json ingest.json
 
-Both sides run in one process on a Spark session that is up, and take turns. Ours is a snapshot (hashed, read,
-inspected, committed), the contract, quarantine, segments, lags, windows and calendar, committed by bucket. The other
-side reads the CSV with its types given and writes Parquet: the rows that came. By itself it then reads the feature rows
-that we committed and writes them as they are, by bucket: what Spark's reader and writer alone take for what we make.
+Both sides run in one process on a Spark session that is up, and take turns, each the first every other time. Ours is a
+snapshot (hashed, read, inspected, committed), the contract, quarantine, segments, lags, windows and calendar, committed
+by bucket. The other side reads the CSV with its types given and writes Parquet: the rows that came. By itself it then
+reads the feature rows that we committed and writes them as they are, by bucket: what Spark's reader and writer alone
+take for what we make. With `--expectations` the contract has rules for three columns and so many expectations.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--expectations", type=int, default=0)
     parser.add_argument("--memory", default="4g", help="Spark's heap; it fills up before it is collected")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -49,11 +51,13 @@ def main() -> None:
     size = _write_table(folder / "in", given.rows // DAYS)
     spark = Spark(table=str(folder / "in"), memory=given.memory)
     spark.session().range(1).count()
-    runs = [_turns(folder, spark, given.rows // DAYS * DAYS) for _ in range(given.repeat)]
+    rows, contract = given.rows // DAYS * DAYS, _contract(given.expectations)
+    runs = [_turns(folder, spark, rows, contract, bool(number % 2)) for number in range(given.repeat)]
     figures = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores",
-        "rows": given.rows // DAYS * DAYS,
+        "rows": rows,
+        "expectations": given.expectations,
         "MB of CSV": round(size / 1e6),
         "Spark's memory": given.memory,
         "times Spark's own, median": round(statistics.median(run["times Spark's own"] for run in runs), 2),
@@ -80,13 +84,28 @@ def _write_table(folder: Path, shops: int) -> int:
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
-def _turns(folder: Path, spark: Spark, rows: int) -> dict[str, Any]:
+def _contract(expectations: int) -> dict[str, Any]:
+    """What a drafted contract is like; every row keeps to it."""
+    if not expectations:
+        return {}
+    columns = {
+        "price": {"type": "number", "minimum": 0, "maximum": 500, "action": "warn"},
+        "promotion": {"type": "boolean", "nullable": False},
+        "sold": {"minimum": 0},
+    }
+    rules = [{"name": f"e{n}", "predicate": f"sold >= {-n} or promotion"} for n in range(expectations)]
+    return {"columns": columns, "expectations": rules}
+
+
+def _turns(folder: Path, spark: Spark, rows: int, contract: dict[str, Any], theirs_first: bool) -> dict[str, Any]:
     peak = _Peak()
+    plain = _timed(lambda: _plain(folder, spark)) if theirs_first else 0.0
     with peak:
-        ours = _timed(lambda: _ours(folder, spark))
-    plain = _timed(lambda: _plain(folder, spark))
+        ours = _timed(lambda: _ours(folder, spark, contract))
+    plain = plain or _timed(lambda: _plain(folder, spark))
     features = _timed(lambda: _plain_features(folder, spark))
     return {
+        "first": "Spark" if theirs_first else "we",
         "our seconds": round(ours, 1),
         "Spark's seconds": round(plain, 1),
         "Spark's seconds for the feature rows": round(features, 1),
@@ -103,13 +122,13 @@ def _timed(work: Any) -> float:
     return time.perf_counter() - began
 
 
-def _ours(folder: Path, spark: Spark) -> None:
+def _ours(folder: Path, spark: Spark, contract: dict[str, Any]) -> None:
     shutil.rmtree(folder / "lake", ignore_errors=True)
     settings = Settings.model_validate(
         {
             "name": "ingest", "source": {"path": str(folder / "in"), "format": "csv"}, "segment": "shop", "time": "day",
             "label": "sold", "horizon": 28, "features": {"known_ahead": ["price", "promotion"]},
-            "lake": str(folder / "lake"),
+            "lake": str(folder / "lake"), "contract": contract,
         }
     )  # fmt: skip
     lake = Lake(uri=settings.lake)

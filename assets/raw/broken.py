@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 from assets.raw.arrow_cells import Places, Truths, booleans_in, numbers_in, texts_of
 from assets.raw.parse import Kind
 from assets.raw.rules import AS_READ, Rule, meant_type, rules_of
-from assets.raw.snapshot import RawRows, Share, batches_of_share
+from assets.raw.snapshot import ROWS_AT_ONCE, RawRows, Share, batches_of_share
 from assets.raw.source import CORRUPT, PART
 from assets.raw.typed import Reading, as_text, moments_of
-from resources.exchange import Exchange
+from resources.exchange import Exchange, in_portions
 from resources.settings import Settings
 from resources.spark import light_collections
 
@@ -33,16 +33,17 @@ SHARE, PLACE, BROKEN = "__share", "__place", "__broken"
 
 
 class BrokenRules(NamedTuple):
-    """Where workers find which rows of a share break which rules: a part of each file for each share."""
+    """Where workers find which rows of a share break which rules: the file of each share in which any does."""
 
-    files: list[str]
+    files: dict[int, str]
     given: Exchange
     rules: list[tuple[str, bool]]
 
 
 def rows_of(broken: BrokenRules | None, share: Share) -> RowsOfShare:
     """What is said of a share's rows."""
-    rows = broken.given.rows(broken.files, share.number) if broken else None
+    file = broken.files.get(share.number) if broken else None
+    rows = broken.given.rows([file], 0) if broken and file else None
     if broken is None or rows is None:
         return RowsOfShare([])
     lists = rows[BROKEN].combine_chunks()
@@ -78,21 +79,23 @@ def broken_rules(
     rules = rules_of(settings)
     if not rules:
         return None
-    shares = raw.shares()
-    own = Exchange(given.folder, len(shares))
+    shares, own = raw.shares(), Exchange(given.folder, 1)
     view = _View.of(spark, raw, settings, reading.kinds, rules)
     said = view.frame(spark, raw, shares, reading).select(SHARE, PLACE, _numbers_of(rules).alias(BROKEN))
 
     def handed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         light_collections()
+        share = None
         with own.writer() as writer:
-            for batch in batches:
-                rows = pa.Table.from_batches([batch])
-                writer.write(rows.select([PLACE, BROKEN]), rows[SHARE].to_numpy())
-        yield pa.RecordBatch.from_pydict({"file": pa.array([writer.file], pa.string())})
+            for rows in in_portions(batches, ROWS_AT_ONCE):
+                share = rows[SHARE][0].as_py()  # of one share, which is a Spark partition
+                writer.write(rows.select([PLACE, BROKEN]), np.zeros(rows.num_rows, np.int64))
+        if share is not None:
+            yield pa.RecordBatch.from_pylist([{"share": share, "file": writer.file}])
 
-    files = said.where(f"size({BROKEN}) > 0").mapInArrow(handed, "file string").toArrow()["file"]
-    return BrokenRules(files.drop_null().to_pylist(), own, [(rule.name, rule.action == "drop") for rule in rules])
+    found = said.where(f"size({BROKEN}) > 0").mapInArrow(handed, "share long, file string").toArrow()
+    files = dict(zip(found["share"].to_pylist(), found["file"].to_pylist(), strict=True))
+    return BrokenRules(files, own, [(rule.name, rule.action == "drop") for rule in rules])
 
 
 def _numbers_of(rules: Sequence[Rule]) -> Column:

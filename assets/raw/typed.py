@@ -106,11 +106,11 @@ def typed(rows: pa.RecordBatch, reading: Reading) -> Typed:
     whole = ~corrupt
     against = [("malformed", corrupt)]
     against += [(f"null_segment:{name}", whole & _is_null(cells[name])) for name in reading.segment]
-    micros, timed, blank, odd, of_time = _moments(cells[reading.time], reading, whole)
-    outside = timed & ((micros < FIRST_MICROS) | (micros >= LAST_MICROS))
+    time = _times(cells[reading.time], reading, whole)
+    outside = time.known & ((time.micros < FIRST_MICROS) | (time.micros >= LAST_MICROS))
     against += [
-        (f"null_time:{reading.time}", whole & blank),
-        (f"unparsable:{reading.time}", whole & ~blank & ~timed),
+        (f"null_time:{reading.time}", whole & time.blank),
+        (f"unparsable:{reading.time}", whole & ~time.blank & ~time.known),
         (f"time_out_of_range:{reading.time}", whole & outside),
     ]
     found = {name: _column(cells[name], kind, whole) for name, kind in reading.kinds.items()}
@@ -121,8 +121,9 @@ def typed(rows: pa.RecordBatch, reading: Reading) -> Typed:
             against.append((f"infinite:{name}", whole & column.infinite))
     told = {name: column.told for name, column in found.items() if column.told is not None}
     values = {name: column.values for name, column in found.items()}
+    told |= {reading.time: time.told} if time.told is not None else {}
     keys = keys_of([cells[name] for name in reading.segment])
-    return Typed(keys, micros, timed, values, against, told | of_time, odd)
+    return Typed(keys, time.micros, time.known, values, against, told, time.odd)
 
 
 def _is_null(column: pa.Array) -> Truths:
@@ -158,17 +159,24 @@ def _escaped(column: pa.Array) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(encoded.indices, texts)
 
 
-def _moments(
-    cells: pa.Array, reading: Reading, whole: Truths
-) -> tuple[Places, Truths, Truths, list[str], dict[str, Told]]:
-    """Times, which there are, which cells are blank, texts that are yet to be told, and how many cells are times."""
+class _Times(NamedTuple):
+    """Times of cells, which of them are known, which cells are blank, and texts that are yet to be told."""
+
+    micros: Places
+    known: Truths
+    blank: Truths
+    odd: list[str]
+    told: Told | None = None
+
+
+def _times(cells: pa.Array, reading: Reading, whole: Truths) -> _Times:
     if not _is_text(cells):
         timed = cells.is_valid().to_numpy(zero_copy_only=False)
         if pa.types.is_date32(cells.type):
             micros = cells.cast(pa.int32()).fill_null(0).to_numpy().astype(np.int64) * MICROS_A_DAY
         else:
             micros = cells.cast(pa.timestamp("us", cells.type.tz)).cast(pa.int64()).fill_null(0).to_numpy()
-        return micros, timed, ~timed, [], {}
+        return _Times(micros, timed, ~timed, [])
     texts = texts_of(cells)
     held = texts.counts() > 0
     found = moments_in(pc.if_else(pa.array(held), texts.texts, None), reading.times, reading.patterned)
@@ -176,19 +184,13 @@ def _moments(
     filled = texts.texts.is_valid().to_numpy(zero_copy_only=False)
     counts = np.bincount(texts.places[whole], minlength=len(held))
     told = Told(int(counts[filled].sum()), 0, 0, int(counts[found.known].sum()))
-    return (
-        texts.spread(found.micros),
-        texts.spread(found.known),
-        ~texts.spread(filled),
-        odd,
-        {reading.time: told},
-    )
+    return _Times(texts.spread(found.micros), texts.spread(found.known), ~texts.spread(filled), odd, told)
 
 
 def moments_of(cells: pa.Array, reading: Reading) -> pa.Array:
     """The times of cells of the time column, null where a cell holds none."""
-    micros, timed, *_ = _moments(cells, reading, np.ones(len(cells), bool))
-    return pa.array(micros, mask=~timed).cast(pa.timestamp("us"))
+    found = _times(cells, reading, np.ones(len(cells), bool))
+    return pa.array(found.micros, mask=~found.known).cast(pa.timestamp("us"))
 
 
 def _is_text(column: pa.Array) -> bool:
@@ -222,7 +224,8 @@ def _numeric(texts: Texts, numbers: Doubles, unparsable: Truths, told: Told) -> 
 
 
 def _of_numbers(cells: pa.Array) -> _Column:
-    values = cells.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
+    # not every large integer is a double, which is no reason to refuse it
+    values = cells.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False)
     return _Column(pa.array(values, mask=np.isnan(values)), infinite=np.isinf(values))
 
 

@@ -87,7 +87,7 @@ def hostile_table(rows: int, seed: int) -> pa.Table:
         "shop": some(SHOPS, "a"), "area": some([*SHOPS, *HOSTILE], "b"), "day": some([*TIMES, None], "2024-01-11"),
         "sold": some([*NUMBERS, None], "3"), "price": some([*NUMBERS, *TRUTHS, None], "4"),
         "open": some([*TRUTHS, None], "yes"), "note": some([*HOSTILE, None], "n"),
-        "n": pa.array(range(rows), pa.int64()), "x": pa.array([draw.choice([1.5, np.nan, np.inf, None]) for _ in range(rows)]),
+        "n": pa.array([draw.choice([n, n, -(2**62) - n, None]) for n in range(rows)], pa.int64()), "x": pa.array([draw.choice([1.5, np.nan, np.inf, None]) for _ in range(rows)]),
         "ok": pa.array([draw.choice([True, False, None]) for _ in range(rows)]),
     })  # fmt: skip
 
