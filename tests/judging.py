@@ -165,8 +165,8 @@ def comparable(row: dict[str, Any]) -> dict[str, Any]:
     return {name: "NaN" if value != value else value for name, value in row.items()}
 
 
-def by_key(row: dict[str, Any]) -> tuple[str, int]:
-    return row[KEY], row[PERIOD]
+def by_key(row: dict[str, Any]) -> tuple[str, int, str]:
+    return row[KEY], row[PERIOD], str(sorted(row.items()))  # where nobody looks for duplicates there may be some
 
 
 def by_place(row: dict[str, Any]) -> tuple[str, int]:
