@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 from functools import lru_cache
@@ -17,10 +18,14 @@ MEMORY = {
 
 
 def sockets_of_this_machine() -> dict[str, str]:
-    """Settings for Unix domain sockets; none where their paths would be too long.
+    """Settings for Unix domain sockets; none where their paths would be too long, or the JVM is another process's.
+
+    A JVM remembers the folder of its first context, which must not go before it does.
 
     TCP waits for acknowledgements: a task of a Python worker cost 50 ms of a core, and takes 8 over these.
     """
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        return {}
     folder = _folder()
     if len(folder) > LONGEST_FOLDER:
         return {}
