@@ -21,13 +21,15 @@ from assets.raw.inspect import profile_file
 from assets.raw.plain import TIMES_FOLDER, times_file
 from assets.raw.snapshot import RAW
 from orchestration.kept import VERSIONED, Kept, kept_of
-from resources.exchange import EXCHANGE
-from resources.files import StoredFile, files_under, filesystem, folders_in, remove_empty, remove_file
+from resources.exchange import EXCHANGE, exchanged_in
+from resources.files import StoredFile, files_under, folders_in, remove_empty, remove_file
 from resources.lake import Lake
+from resources.location import is_local
 from resources.mlflow import Mlflow
 from resources.problems import InputError, Problem
 from resources.pruned import pruned, record_pruned
 from resources.settings import Settings
+from resources.spark import Spark
 
 Test = Callable[[StoredFile], bool]
 LOG, DAY = "_delta_log", 24 * 3600.0
@@ -87,7 +89,7 @@ def plan_of(lake: Lake, mlflow: Mlflow, settings: Settings, keep: int | None = N
         *(_of_partitions(lake, name, kept, old) for name in PARTITIONED),
         _of_boosters(lake, kept, old),
         *_of_verdicts(lake, settings, kept, old),
-        _leftovers(lake, old),
+        _leftovers(lake, settings, old),
     ]
     return Plan(tuple(part for part in found if part.files or part.gone))
 
@@ -209,13 +211,20 @@ def _digests(lake: Lake, name: str, kept: AbstractSet[int]) -> tuple[set[str], s
     return {digest for version, digest in records.items() if version in kept}, set(records.values())
 
 
-def _leftovers(lake: Lake, old: Test) -> Part:
+def _leftovers(lake: Lake, settings: Settings, old: Test) -> Part:
     """What commands that died left in folders that live as long as they do."""
     found = [file for file in files_under(lake.path(SHARED)) if old(file)]
-    for name in folders_in(lake.root):
-        files = files_under(lake.path(name)) if name.startswith(PASSING) else []
-        found += files if all(old(file) for file in files) else []
+    for root, beginnings in ((lake.root, PASSING), *((root, (EXCHANGE,)) for root in _handed_over_in(lake, settings))):
+        for name in folders_in(root):
+            files = files_under(f"{root}/{name}") if name.startswith(beginnings) else []
+            found += files if all(old(file) for file in files) else []
     return Part("leftovers", tuple(found))
+
+
+def _handed_over_in(lake: Lake, settings: Settings) -> list[str]:
+    """Folders beside the lake in which runs hand rows over."""
+    root = exchanged_in(lake.root, Spark.of(settings))
+    return [root] if root != lake.root else []
 
 
 def _refuse_missing(name: str, needed: set[str], there: list[StoredFile]) -> None:
@@ -226,11 +235,9 @@ def _refuse_missing(name: str, needed: set[str], there: list[StoredFile]) -> Non
 
 def _remove_empty_folders(lake: Lake, removed: Iterable[str]) -> None:
     """Folders that held only what was removed; those that every lake has stay."""
-    if filesystem(lake.root)[0].type_name != "local":
-        return
-    root = Path(lake.root)
     folders: set[Path] = set()
-    for uri in removed:
-        inside = [folder for folder in Path(uri).parents if root in folder.parents]
-        folders |= {f for f in inside if f.parent != root or f.name.startswith(PASSING)}
+    for uri in filter(is_local, removed):
+        passing = [folder for folder in Path(uri).parents if folder.name.startswith(PASSING)]
+        inside = [folder for folder in Path(uri).parents if Path(lake.root) in folder.parent.parents]
+        folders |= {*passing, *inside}
     remove_empty(sorted(folders, key=lambda folder: len(folder.parts), reverse=True))

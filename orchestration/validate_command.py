@@ -56,7 +56,7 @@ def validated(settings: Settings) -> dict[str, Any]:
         refuse_unreadable_text(near, settings)
         source = read_source(session, near, settings)
         try:
-            profile, recipe, _ = inspect_frame(spark, under_own_names(source, settings.contract), settings)
+            profile, recipe, _ = inspect_frame(spark, under_own_names(source, settings.contract), settings, aside=True)
         except spark_errors() as error:
             raise unreadable(settings, error) from None
     return _derived(profile, recipe)

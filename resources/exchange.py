@@ -10,20 +10,23 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from resources.files import filesystem, missing_folders, remove, remove_empty
+from resources.files import filesystem, make_folder, missing_folders, remove, remove_empty
 from resources.location import is_local
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-EXCHANGE = "exchange-"  # how the folder's name begins: a prune knows by it what a run left that was killed
+    from resources.spark import Spark
+
+EXCHANGE = "fleet-exchange-"  # how the folder's name begins: a prune knows by it what a run left that was killed
+BYTES_AT_ONCE = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,6 @@ class Writer:
     def _opened(self, schema: pa.Schema) -> pa.RecordBatchFileWriter:
         if self._batches is None:
             system, path = filesystem(self._file)
-            system.create_dir(path.rpartition("/")[0], recursive=True)
             self._sink = system.open_output_stream(path)
             self._batches = pa.ipc.new_file(self._sink, schema)
         return self._batches
@@ -101,29 +103,37 @@ def exchange(root: str, parts: int) -> Iterator[Exchange]:
     """An exchange in a folder of a lake, which is gone with the `with` block, whatever happens in it."""
     new_folders = missing_folders(root)
     made = Exchange(f"{root}/{EXCHANGE}{uuid.uuid4().hex}", parts)
+    make_folder(made.folder)
     try:
         yield made
     finally:
-        remove(made.folder)
-        remove_empty(new_folders)
+        # a task that goes on after another failed may still write, and its files must not hide what failed
+        with suppress(OSError):
+            remove(made.folder)
+            remove_empty(new_folders)
 
 
-def exchanged_in(lake: str, alone: bool) -> str:
-    """Where rows are handed over: in the lake, or beside this process if it works alone and its lake is a bucket."""
-    return tempfile.gettempdir() if alone and not is_local(lake) else lake
+def exchanged_in(lake: str, spark: Spark) -> str:
+    """Where rows are handed over: in the lake, or where Spark keeps its own if it is local and the lake is a bucket."""
+    return scratch_of(spark) if spark.is_local and not is_local(lake) else lake
+
+
+def scratch_of(spark: Spark) -> str:
+    """Where a local Spark keeps what it puts aside."""
+    return spark.conf.get("spark.local.dir", tempfile.gettempdir()).partition(",")[0]
 
 
 def in_portions(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """The batches put together until there are so many rows, a chunk a column."""
-    waiting, held = list[pa.RecordBatch](), 0
+    """The batches put together until there are so many rows, or as many bytes as a worker should hold."""
+    waiting, held, size = list[pa.RecordBatch](), 0, 0
     for batch in batches:
         waiting.append(batch)
-        held += batch.num_rows
-        if held >= rows:
-            yield pa.Table.from_batches(waiting).combine_chunks()
-            waiting, held = [], 0
+        held, size = held + batch.num_rows, size + batch.nbytes
+        if held >= rows or size >= BYTES_AT_ONCE:
+            yield pa.Table.from_batches(waiting)
+            waiting, held, size = [], 0, 0
     if held:
-        yield pa.Table.from_batches(waiting).combine_chunks()
+        yield pa.Table.from_batches(waiting)
 
 
 def _opened(file: str) -> pa.NativeFile:

@@ -167,6 +167,12 @@ def remove(uri: str) -> None:
         system.delete_dir(path)
 
 
+def make_folder(uri: str) -> None:
+    """Makes a folder and those above it, where they are not there."""
+    system, path = filesystem(uri)
+    system.create_dir(path, recursive=True)
+
+
 def missing_folders(uri: str) -> list[Path]:
     """The folder and those above it that do not exist yet, deepest first; none but on a local disk."""
     system, path = filesystem(uri)

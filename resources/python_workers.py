@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from functools import lru_cache
 
-LONGEST_FOLDER = 60  # a socket's path has 108 characters at most, its name 42
+LONGEST_FOLDER = 60  # a socket's path has 108 bytes at most, its name 42
 # freed memory stays with the worker: given back and asked for again it cost a tenth of ingest and features
 MEMORY = {
     "spark.executorEnv.ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -27,8 +27,10 @@ def sockets_of_this_machine() -> dict[str, str]:
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         return {}
     folder = _folder()
-    if len(folder) > LONGEST_FOLDER:
+    # a JVM writes other letters than ASCII as its locale has them
+    if len(folder) > LONGEST_FOLDER or not folder.isascii():
         return {}
+    os.makedirs(folder, mode=0o700, exist_ok=True)  # who cleans /tmp may have taken it from a process that lives long
     return {
         "spark.python.unix.domain.socket.enabled": "true",
         "spark.python.unix.domain.socket.dir": folder,
@@ -40,5 +42,10 @@ def sockets_of_this_machine() -> dict[str, str]:
 def _folder() -> str:
     """A folder for sockets that lives as long as this process."""
     folder = tempfile.mkdtemp(prefix="fleet_sockets_")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(_remove, folder, os.getpid())
     return folder
+
+
+def _remove(folder: str, maker: int) -> None:
+    if os.getpid() == maker:  # and no fork of it, which ends earlier
+        shutil.rmtree(folder, ignore_errors=True)

@@ -152,8 +152,7 @@ class Spark(ConfigurableResource):
             "spark.sql.codegen.hugeMethodLimit": "8000",
             "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
             "spark.python.worker.reuse": "true",
-            **MEMORY,
-            **({**LOOPBACK, **sockets_of_this_machine()} if self.is_local else self._of_cluster()),
+            **({**LOOPBACK, **MEMORY, **sockets_of_this_machine()} if self.is_local else self._of_cluster()),
             **{key: resolved(value, f"fleet.yaml spark.conf.{key}") for key, value in self.conf.items()},
         }
 

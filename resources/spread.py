@@ -23,7 +23,7 @@ Task = TypeVar("Task")
 Work = Callable[[Task], Iterator[dict[str, Any]]]
 Say = Callable[[str], None]
 ROWS_A_BATCH = 1_000
-SHARES_A_CORE = 16  # a Spark task costs some 50 ms of a core, which short tasks do together
+SHARES_A_CORE = 16  # what a Spark task costs beside its work, short tasks share
 
 
 def spread(

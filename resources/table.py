@@ -10,7 +10,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
@@ -140,8 +140,9 @@ class Table:
             yield staging
         except BaseException:
             if not any(f"/{staging.folder}/" in file for file in self.files()):
-                remove(staging.uri)
-                remove_empty(new_folders)
+                with suppress(OSError):  # a task may still write, and its files must not hide what failed
+                    remove(staging.uri)
+                    remove_empty(new_folders)
             raise
 
     def commit(

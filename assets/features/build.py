@@ -1,4 +1,4 @@
-"""Features of whole tables: Spark brings the rows of a bucket together, a worker turns them into features."""
+"""Features of whole buckets of rows, made and written by workers."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def handed_over(
     placing = Placing(profile.to_json(), record["buckets"], recipe.segment, inputs, only)
     reading = plain_reading(lake, rows, record["raw_digest"], settings, recipe.kinds)
     parts = min(record["buckets"], parts_for(spark.session(), rows.rows))
-    with exchange(exchanged_in(lake.root, spark.is_local), parts) as given:
+    with exchange(exchanged_in(lake.root, spark), parts) as given:
         try:
             if reading is not None:
                 placed = place_plain(spark, rows, settings, reading, placing, given, say)

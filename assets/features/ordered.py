@@ -59,8 +59,8 @@ def _repeated(of_segment: pa.Array, segment: pa.Array) -> pa.Array:
 
 def ordered(rows: pa.Table, segment_columns: Sequence[str]) -> Ordered:
     """The rows in order, of which these columns, `__segment` and `fleet_bucket` are the same throughout a segment."""
+    keys = rows[KEY].dictionary_encode().combine_chunks()  # texts of a large part may be too long for one array
     rows = rows.combine_chunks()
-    keys = rows[KEY].combine_chunks().dictionary_encode()
     codes = keys.indices.to_numpy()
     first = np.empty(len(keys.dictionary), np.int64)
     first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)

@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 
 from assets.features.contract import BUCKET, placed_frame
 from assets.partitions import bucket_of
+from assets.raw.arrow_cells import Places, Truths, decoded
 from assets.raw.broken import BrokenRules, RowsOfShare, broken_rules, rows_of
 from assets.raw.calendar import nanoseconds
 from assets.raw.parse import KEY, NOTED, PERIOD, REASONS, SOURCE
 from assets.raw.profile import Profile
-from assets.raw.snapshot import ROWS_AT_ONCE, RawRows, Share, batches_of_share
+from assets.raw.snapshot import RawRows, Share, batches_of_share, rows_at_once
 from assets.raw.source import ARRIVED, FILE, LINEAGE, ROW
 from assets.raw.split import HASH
 from assets.raw.typed import Reading, Typed, held_against, typed
@@ -31,8 +32,6 @@ from resources.spark import light_collections, quoted
 from resources.spread import Say, spread
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from resources.spark import Spark
 
 CAME_FROM = [FILE, ROW, ARRIVED]
@@ -86,7 +85,7 @@ class Placed(NamedTuple):
     source: pa.Schema
 
 
-def part_of(buckets: NDArray[np.int64], of: int, parts: int) -> NDArray[np.int64]:
+def part_of(buckets: Places, of: int, parts: int) -> Places:
     """The part in which the rows of each of some buckets are handed over."""
     return buckets * parts // of
 
@@ -121,8 +120,8 @@ def place_frame(spark: Spark, raw: RawRows, settings: Settings, placing: Placing
 
     def handed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         light_collections()
-        portions = (some.rename_columns(names) for some in in_portions(batches, ROWS_AT_ONCE))
-        split = (_split(some, placing) for some in portions)
+        portions = in_portions(batches, rows_at_once(len(raw.schema)))
+        split = (_split(some.combine_chunks().rename_columns(names), placing) for some in portions)
         yield pa.RecordBatch.from_pylist([_handed_over(split, placing, given)], HANDED)
 
     source = to_arrow_schema(rows.schema[SOURCE].dataType, timezone="UTC")
@@ -148,10 +147,18 @@ def _handed_over(portions: Iterator[Portion], placing: Placing, given: Exchange)
         for of_good, of_told in portions:
             for writer, some in ((good, of_good), (told, of_told)):
                 if some is not None:
-                    buckets = some[BUCKET].to_numpy().astype(np.int64)
-                    writer.write(some, part_of(buckets, placing.buckets, given.parts))
+                    writer.write(some, _parts_of(some, placing, given.parts, rows))
                     rows += some.num_rows
     return {"good": good.file, "told": told.file, "rows": rows}
+
+
+def _parts_of(rows: pa.Table, placing: Placing, parts: int, first: int) -> Places:
+    """The part of each row: its bucket's, or any for a row that no other row has to do with, whatever their number."""
+    of_bucket = part_of(rows[BUCKET].to_numpy().astype(np.int64), placing.buckets, parts)
+    if REASONS not in rows.column_names:
+        return of_bucket
+    lost = pc.equal(rows[KEY], "") if placing.all_told else pc.greater(pc.list_value_length(rows[REASONS]), 0)
+    return np.where(lost.to_numpy(), (first + np.arange(rows.num_rows)) % parts, of_bucket)
 
 
 def _placed_share(
@@ -166,27 +173,38 @@ def _portions(
     """Good rows and others of each batch; raw cells are read only if somebody asks for them."""
     source = [name for name in schema.names if name not in LINEAGE]
     whole = [*source, *CAME_FROM, *reading.columns]
-    waiting: list[tuple[pa.Table, NDArray[np.int64], int]] = []
+    noted, places = list[pa.Table](), list[Places]()
     first = 0
     for batch in batches_of_share(share, schema, whole if placing.all_told else reading.columns):
         rows, told = judged_batch(batch, reading, placing, broken, first)
+        wanted, place = _wanted(rows, placing), first
         first += batch.num_rows
-        wanted = _wanted(rows, placing)
         if placing.all_told:
             chosen = pa.array(wanted)
             yield None, _with_raw(rows.filter(chosen), batch.filter(chosen), source)
             continue
         good, odd = wanted & ~told, wanted & told
         yield (rows if good.all() else rows.filter(pa.array(good))).select(placing.columns), None
-        waiting.append((rows.filter(pa.array(odd)), np.flatnonzero(odd), batch.num_rows))
-    if any(len(places) for _, places, _ in waiting):
+        noted.append(rows.filter(pa.array(odd)))
+        places.append(place + np.flatnonzero(odd))
+    if noted and sum(map(len, places)):
         again = batches_of_share(share, schema, whole)
-        for batch, (rows, places, count) in zip(again, waiting, strict=True):
-            assert batch.num_rows == count, "the same rows, whatever columns"
-            yield None, _with_raw(rows, batch.take(pa.array(places)), source)
+        yield from ((None, some) for some in _told(again, pa.concat_tables(noted), np.concatenate(places), source))
 
 
-def _wanted(rows: pa.Table, placing: Placing) -> NDArray[np.bool_]:
+def _told(
+    batches: Iterator[pa.RecordBatch], rows: pa.Table, places: Places, source: Sequence[str]
+) -> Iterator[pa.Table]:
+    """Judged rows, which have these places among those of the batches, with what else is known of them."""
+    first = 0
+    for batch in batches:  # which begin and end elsewhere than with fewer columns
+        start, end = np.searchsorted(places, [first, first + batch.num_rows])
+        if start < end:
+            yield _with_raw(rows.slice(start, end - start), batch.take(pa.array(places[start:end] - first)), source)
+        first += batch.num_rows
+
+
+def _wanted(rows: pa.Table, placing: Placing) -> Truths:
     if placing.only is None:
         return np.ones(rows.num_rows, bool)
     return pc.is_in(rows[KEY], pa.array(placing.only, pa.string())).to_numpy()
@@ -194,21 +212,17 @@ def _wanted(rows: pa.Table, placing: Placing) -> NDArray[np.bool_]:
 
 def _with_raw(rows: pa.Table, batch: pa.RecordBatch, source: Sequence[str]) -> pa.Table:
     """Judged rows with their raw cells and where they came from."""
-    cells = [_decoded(batch.column(name)) for name in source]
-    file, row, arrived = (_decoded(batch.column(name)) for name in CAME_FROM)
+    cells = [decoded(batch.column(name)) for name in source]
+    file, row, arrived = (decoded(batch.column(name)) for name in CAME_FROM)
     columns = {SOURCE: pa.StructArray.from_arrays(cells, names=list(source)), FILE: file, ROW: row}
     for name, column in {**columns, ARRIVED: arrived.fill_null(1)}.items():
         rows = rows.append_column(name, column)
     return rows
 
 
-def _decoded(column: pa.Array) -> pa.Array:
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-
-
 def judged_batch(
     batch: pa.RecordBatch, reading: Reading, placing: Placing, broken: RowsOfShare, first: int
-) -> tuple[pa.Table, NDArray[np.bool_]]:
+) -> tuple[pa.Table, Truths]:
     """Rows of a batch, which begins at the `first` of a share's, judged; and of which of them something is said.
 
     Gives what features look at, `__period`, `fleet_bucket`, `__reasons` and `__noted`.
@@ -223,7 +237,7 @@ def judged_batch(
     buckets = np.array([bucket_of(key, placing.buckets) for key in found.keys.texts.to_pylist()], np.int32)
     places = pa.array(found.keys.places)
     columns = {
-        **{name: _decoded(batch.column(name)) for name in placing.segment},
+        **{name: decoded(batch.column(name)) for name in placing.segment},
         KEY: found.keys.texts.take(places),
         PERIOD: pa.array(period.astype(np.int32), mask=~placed),
         **{name: found.values[name] for name in placing.inputs},
@@ -236,11 +250,11 @@ def judged_batch(
 
 def _of_calendar(
     found: Typed,
-    against: Sequence[tuple[str, NDArray[np.bool_]]],
-    period: NDArray[np.int64],
-    placed: NDArray[np.bool_],
+    against: Sequence[tuple[str, Truths]],
+    period: Places,
+    placed: Truths,
     placing: Placing,
-) -> list[tuple[str, NDArray[np.bool_]]]:
+) -> list[tuple[str, Truths]]:
     usable = np.ones(len(placed), bool)
     for _, mask in against:
         usable &= ~mask
@@ -249,7 +263,7 @@ def _of_calendar(
     return [("off_calendar", usable & ~placed), ("label_after_end", usable & late)]
 
 
-def _periods(found: Typed, placing: Placing) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _periods(found: Typed, placing: Placing) -> tuple[Places, Truths]:
     """The calendar period of each row, and which rows have one; see `parse.with_period`."""
     calendar = placing.profile.times.calendar
     if calendar.unit:
@@ -264,7 +278,7 @@ def _periods(found: Typed, placing: Placing) -> tuple[NDArray[np.int64], NDArray
 
 
 @lru_cache(maxsize=2)
-def _numbered(profile_json: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _numbered(profile_json: str) -> tuple[Places, Places]:
     """The times of a calendar of uneven periods, in microseconds, and the periods' numbers; made once a process."""
     timeline = _profile(profile_json).times
     times = timeline.calendar.times(timeline.first_time, timeline.last_time)

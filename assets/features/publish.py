@@ -193,6 +193,8 @@ def _commit(
     source = handed.placed.source
     with features.staging() as staged, segments.staging() as listed, quarantine.staging() as refused:
         found = handed.settle(spark, recipe, Folders(staged.uri, listed.uri, refused.uri), say)
+        if found.counts.rows["read"] != rows.rows:  # what was handed over is ours to count, not Spark's
+            raise RuntimeError(f"of {rows.rows:,} rows {found.counts.rows['read']:,} arrived; nothing is committed")
         if failed := found.counts.failed(rules_of(settings)):
             kinds = handed.placing.profile.kinds
             refuse_failed(parse_rows(rows.frame(spark, settings), settings, kinds), failed, found.counts)

@@ -92,7 +92,7 @@ def _with(rows: pa.Table, columns: dict[str, pa.Array]) -> pa.Table:
 
 def _ranks(column: pa.ChunkedArray) -> Places:
     """For each text its place among all, sorted."""
-    encoded = column.combine_chunks().dictionary_encode()
+    encoded = column.dictionary_encode().combine_chunks()
     rank = np.empty(len(encoded.dictionary) + 1, np.int64)
     rank[pc.sort_indices(encoded.dictionary).to_numpy()] = np.arange(len(rank) - 1)
     rank[-1] = -1

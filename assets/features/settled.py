@@ -30,13 +30,12 @@ if TYPE_CHECKING:
     from resources.spark import Spark
 
 SETTLED = pa.schema([("told", pa.string()), ("rows", pa.int64())])
+VALUES = pa.schema([("column", pa.string()), ("value", pa.string()), ("rows", pa.int64())])
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where workers write: features and, unless they are not asked for, segments and quarantine; and the counts of
-    values of text features.
-    """
+    """Where workers write: features and, unless they are not asked for, segments and quarantine."""
 
     features: str
     segments: str | None = None
@@ -44,7 +43,7 @@ class Folders:
 
 
 class Settled(NamedTuple):
-    """The files written, relative to their folders, how many rows and segments there are, and each text's rows."""
+    """How many rows and segments there are, and the files written: relative to their folders, or to the exchange's."""
 
     counts: Counts
     segments: int
@@ -203,4 +202,4 @@ def values_of(rows: pa.Table, columns: list[str]) -> pa.Table:
         for name, each in counted
         if len(each)
     ]
-    return pa.concat_tables(parts) if parts else pa.table({"value": pa.array([], pa.string())})
+    return pa.concat_tables([VALUES.empty_table(), *parts])

@@ -38,6 +38,11 @@ class Texts(NamedTuple):
         return of_text[self.places]
 
 
+def decoded(column: pa.Array) -> pa.Array:
+    """The cells as such, where they are told by a dictionary."""
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
 def texts_of(column: pa.Array) -> Texts:
     """The distinct texts of a text column, and where each cell has its own."""
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()

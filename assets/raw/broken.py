@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.raw.arrow_cells import Places, Truths, booleans_in, numbers_in, texts_of
+from assets.raw.arrow_cells import Places, Truths, booleans_in, decoded, numbers_in, texts_of
 from assets.raw.parse import Kind
 from assets.raw.rules import AS_READ, Rule, meant_type, rules_of
 from assets.raw.snapshot import ROWS_AT_ONCE, RawRows, Share, batches_of_share
@@ -156,7 +156,7 @@ class _View(NamedTuple):
     def _columns(self, rows: pa.RecordBatch, share: Share, first: int, reading: Reading) -> list[pa.Array]:
         count = rows.num_rows
         place = [pa.repeat(pa.scalar(share.number, pa.int32()), count), pa.array(np.arange(first, first + count))]
-        as_read = [_decoded(rows[name]) for name in self.as_read]
+        as_read = [decoded(rows[name]) for name in self.as_read]
         whole = [pa.StructArray.from_arrays(as_read, names=self.as_read)] if as_read else []
         return [*place, *whole, *(_seen(rows[name], self.meant[name], reading) for name in self.typed)]
 
@@ -174,10 +174,6 @@ def _references(view: DataFrame, predicate: str) -> set[str]:
     while found.hasNext():
         names.add(found.next().name())
     return names
-
-
-def _decoded(column: pa.Array) -> pa.Array:
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def can_be_seen(type_: pa.DataType, meant: str | None, is_time: bool) -> bool:

@@ -19,7 +19,7 @@ from assets.raw.rules import failed_at_work, refuse_unusable, rules_of
 from assets.raw.segment_facts import mixed_frequencies, untrainable
 from assets.raw.snapshot import RAW, RawRows, snapshot_rows
 from assets.raw.timeless import inspect_without_time
-from resources.exchange import Exchange, exchange, exchanged_in
+from resources.exchange import Exchange, exchange, exchanged_in, scratch_of
 from resources.lake import Lake
 from resources.problems import InputError
 from resources.settings import SHAPES_NOTHING, Settings
@@ -68,13 +68,15 @@ def _rules_blamed(settings: Settings) -> Iterator[None]:
         raise failed_at_work(error, rules_of(settings)) or error from None
 
 
-def _given(spark: Spark, settings: Settings, rows: int) -> AbstractContextManager[Exchange]:
-    root = exchanged_in(Lake(uri=settings.lake).root, spark.is_local)
+def _given(spark: Spark, settings: Settings, rows: int, aside: bool = False) -> AbstractContextManager[Exchange]:
+    root = scratch_of(spark) if aside and spark.is_local else exchanged_in(Lake(uri=settings.lake).root, spark)
     return exchange(root, parts_for(spark.session(), rows))
 
 
-def inspect_frame(spark: Spark, raw: DataFrame, settings: Settings) -> Inspected:
+def inspect_frame(spark: Spark, raw: DataFrame, settings: Settings, aside: bool = False) -> Inspected:
     """What raw rows are like, as Spark reads them, under the names that `fleet.yaml` has.
+
+    What is put `aside` meanwhile leaves no trace in the lake, if Spark is local.
 
     Raises:
         InputError: nothing could be trained from them; every reason is listed.
@@ -85,7 +87,7 @@ def inspect_frame(spark: Spark, raw: DataFrame, settings: Settings) -> Inspected
     with _rules_blamed(settings):
         if settings.time is None:
             return Inspected(*inspect_without_time(raw, settings, kinds))
-        with _given(spark, settings, rows) as given:
+        with _given(spark, settings, rows, aside) as given:
             looked = look_at_frame(raw, settings, kinds, given)
             return _judged(spark, looked, settings, kinds, dict(raw.dtypes)[settings.time], given)
 

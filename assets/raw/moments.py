@@ -87,8 +87,9 @@ def look_at_frame(raw: DataFrame, settings: Settings, kinds: dict[str, Kind], gi
 
     def handed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         light_collections()
-        portions = ((rows, keys_of([rows[KEY].combine_chunks()])) for rows in in_portions(batches, ROWS_AT_ONCE))
-        yield pa.RecordBatch.from_pylist([_handed_over(portions, given)], LOOKED)
+        portions = (rows.combine_chunks() for rows in in_portions(batches, ROWS_AT_ONCE))
+        keyed = ((rows, keys_of([rows[KEY].combine_chunks()])) for rows in portions)
+        yield pa.RecordBatch.from_pylist([_handed_over(keyed, given)], LOOKED)
 
     return _looked(moments.mapInArrow(handed, "file string, times string, rows long, told string").toArrow())
 

@@ -16,7 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from assets.raw.layout import Layout
+from assets.raw.snapshot import rows_at_once
 from assets.raw.source import ARRIVED, CORRUPT, FILE, ROW, SourceFiles, text_options
+from resources.exchange import in_portions
 from resources.files import filesystem, remove_file
 from resources.location import is_local
 from resources.settings import Settings
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 KNOWN_OPTIONS = {"header", "sep", "delimiter", "quote", "escape", "encoding", "charset", "multiLine", "enforceSchema"}
 KNOWN_ENCODINGS = {"utf-8", "ascii", "iso8859-1", "cp1252"}
 BLOCK_BYTES = 1 << 20  # what fits the processor's cache; a row that does not fit is not plain
-ROWS_A_GROUP = 1 << 18
 WRITTEN = pa.schema([("path", pa.string()), ("is_plain", pa.bool_()), ("file", pa.string()), ("MB", pa.int64())])
 BOM = b"\xef\xbb\xbf"
 
@@ -147,7 +148,7 @@ def _copied(task: PlainCsv, style: _Style, file: str) -> int | None:
             pq.ParquetWriter(sink, schema, store_schema=False, **encodings) as writer,
         ):
             watched = _Watched(stream, style)
-            for rows in _in_groups(_batches(watched, task, style)):
+            for rows in in_portions(_batches(watched, task, style), rows_at_once(len(schema))):
                 if not watched.is_plain:
                     return None
                 writer.write_table(_placed(rows, task.target, count, schema))
@@ -178,19 +179,6 @@ def _batches(watched: _Watched, task: PlainCsv, style: _Style) -> Iterator[pa.Re
     )
     with csv.open_csv(pa.PythonFile(watched, mode="r"), read, parse, convert) as batches:
         yield from batches
-
-
-def _in_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    waiting, held = list[pa.RecordBatch](), 0
-    for batch in batches:
-        for start in range(0, batch.num_rows, ROWS_A_GROUP):
-            waiting.append(batch.slice(start, ROWS_A_GROUP))
-            held += waiting[-1].num_rows
-            if held >= ROWS_A_GROUP:
-                yield pa.Table.from_batches(waiting)
-                waiting, held = [], 0
-    if held:
-        yield pa.Table.from_batches(waiting)
 
 
 def _schema(names: Sequence[str]) -> pa.Schema:

@@ -97,12 +97,12 @@ def counts_of(rows: pa.Table, asked: Question) -> dict[str, int]:
 
 
 def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    return column.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    return column.dictionary_encode().combine_chunks().indices.to_numpy().astype(np.int64)
 
 
 def _times(column: pa.ChunkedArray) -> tuple[pd.DatetimeIndex, NDArray[np.int64]]:
     """The distinct times, sorted, and the place of each row's own among them."""
-    encoded = column.combine_chunks().dictionary_encode()
+    encoded = column.dictionary_encode().combine_chunks()
     distinct = encoded.dictionary.to_numpy()
     order = np.argsort(distinct)
     rank = np.empty(len(order), np.int64)

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 RAW = "raw"
 ROWS_A_PIECE = 1_000_000
-ROWS_AT_ONCE = 1 << 18
+ROWS_AT_ONCE, FEWEST_AT_ONCE = 1 << 18, 1_000
+CELLS_AT_ONCE = 1 << 23  # some 200 MB, typed and all
 
 
 class Piece(NamedTuple):
@@ -106,11 +107,13 @@ def read_files(spark: Spark, schema: pa.Schema, files: list[str]) -> DataFrame:
     return frame_of(spark.session(), files, pa.schema(held))
 
 
-def batches_of_share(share: Share, schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Rows of a share with some columns, text as dictionaries; columns that a file lacks are null.
+def rows_at_once(columns: int) -> int:
+    """How many rows of so many columns a worker holds: the wider they are, the fewer."""
+    return max(FEWEST_AT_ONCE, min(ROWS_AT_ONCE, CELLS_AT_ONCE // max(columns, 1)))
 
-    However many columns are asked for, the same rows come in a batch.
-    """
+
+def batches_of_share(share: Share, schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Rows of a share with some columns, text as dictionaries; columns that a file lacks are null."""
     for piece in share.pieces:
         yield from _batches_of_piece(piece, schema, list(dict.fromkeys(columns)))
 
@@ -128,7 +131,7 @@ def _batches_of_piece(piece: Piece, schema: pa.Schema, columns: Sequence[str]) -
         groups = range(metadata.num_row_groups)
         own = groups[len(groups) * piece.number // piece.of : len(groups) * (piece.number + 1) // piece.of]
         for batch in parquet.iter_batches(
-            ROWS_AT_ONCE, row_groups=list(own), columns=[f.name for f in held], use_threads=False
+            rows_at_once(len(wanted)), row_groups=list(own), columns=[f.name for f in held], use_threads=False
         ):
             yield _shaped(batch, wanted)
 

@@ -31,6 +31,7 @@ from assets.raw.ingest import ingest
 from assets.raw.inspect import snapshot_profile
 from assets.raw.parse import KEY, PERIOD
 from assets.raw.source import ROW
+from resources.exchange import EXCHANGE
 from resources.settings import Settings
 from resources.spark import Spark
 from tests.conftest import Fleet, MakeFleet, daily_sales
@@ -124,7 +125,7 @@ def test_a_worker_killed_while_it_writes_leaves_nothing_behind(
         )
         assert there.drop(columns="__file", errors="ignore").equals(here.drop(columns="__file", errors="ignore"))
     assert len(list(folder.rglob("part-*.parquet"))) == 2 * len(fleet.lake.table(FEATURES).files())
-    assert not list(Path(fleet.lake.root).glob("exchange-*"))
+    assert not list(Path(fleet.lake.root).glob(f"{EXCHANGE}*"))
 
 
 def test_other_lags_make_another_schema_and_earlier_versions_stay(spark: Spark, make_fleet: MakeFleet) -> None:

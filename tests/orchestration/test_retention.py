@@ -286,6 +286,7 @@ LEFT = (
     "features/rebuilt-dead/fleet_bucket=1/part.parquet",
     "shared/dead.parquet",
     "brought-dead/rows/part.parquet",
+    "fleet-exchange-dead/part.arrow",
     "manifests/dead.json",
     "profiles/dead.json",
     "verdicts/facts-dead.json",

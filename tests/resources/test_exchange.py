@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from resources.exchange import EXCHANGE, Exchange, exchange, exchanged_in, in_portions
+from resources.spark import Spark
 from tests.buckets import Bucket
 
 PORTION = st.lists(st.tuples(st.integers(0, 3), st.one_of(st.none(), st.text(max_size=3))), max_size=12)
@@ -76,10 +78,24 @@ def test_rows_in_a_bucket(bucket: Bucket) -> None:
         assert given_over.rows([writer.file], 1) is None
 
 
+def test_what_cannot_be_removed_hides_nothing_that_went_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(uri: str) -> None:
+        raise OSError(f"Cannot delete directory {uri}")
+
+    monkeypatch.setattr("resources.exchange.remove", busy)
+    with pytest.raises(ValueError, match="what went wrong"), exchange(str(tmp_path), 2):
+        raise ValueError("what went wrong")
+    with exchange(str(tmp_path), 2) as given_over:
+        pass
+    assert Path(given_over.folder).is_dir()  # a prune removes it once it is a day old
+
+
 def test_who_works_alone_hands_nothing_over_through_a_bucket() -> None:
-    assert exchanged_in("s3://bucket/lake", alone=False) == "s3://bucket/lake"
-    assert "://" not in exchanged_in("s3://bucket/lake", alone=True)
-    assert exchanged_in("/data/lake", alone=True) == "/data/lake"
+    alone, aside = Spark(master="local[2]"), Spark(master="local[2]", conf={"spark.local.dir": "/scratch,/more"})
+    assert exchanged_in("s3://bucket/lake", Spark(master="spark://host:7077")) == "s3://bucket/lake"
+    assert exchanged_in("s3://bucket/lake", alone) == tempfile.gettempdir()
+    assert exchanged_in("s3://bucket/lake", aside) == "/scratch"
+    assert exchanged_in("/data/lake", alone) == "/data/lake"
 
 
 def test_batches_are_put_together_and_none_is_lost() -> None:
@@ -88,3 +104,9 @@ def test_batches_are_put_together_and_none_is_lost() -> None:
     assert [portion.num_rows for portion in portions] == [21, 21, 21, 7]
     assert [n for portion in portions for n in portion["n"].to_pylist()] == list(range(70))
     assert list(in_portions(iter([]), 20)) == []
+
+
+def test_long_texts_are_put_together_until_they_are_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resources.exchange.BYTES_AT_ONCE", 5_000)
+    batches = [pa.RecordBatch.from_pydict({"text": ["x" * 2_000]}) for _ in range(7)]
+    assert [portion.num_rows for portion in in_portions(iter(batches), 100)] == [3, 3, 1]

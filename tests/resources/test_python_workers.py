@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,8 +40,29 @@ def test_the_folder_goes_with_its_process(monkeypatch: pytest.MonkeyPatch) -> No
     assert not Path(folder).exists()
 
 
-def test_no_socket_where_its_path_would_be_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    deep = tmp_path / ("d" * LONGEST_FOLDER)
+def test_the_folder_outlives_a_fork_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked = (
+        "import os, sys\nif (child := os.fork()) == 0: sys.exit(0)\nos.waitpid(child, 0)\nprint(Path(found).is_dir())"
+    )
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    command = [sys.executable, "-c", SAYS_ITS_FOLDER + forked]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY_ROOT).stdout.split()
+    assert said[1:] == ["True", "True"]
+
+
+def test_a_folder_that_somebody_cleaned_away_is_there_for_the_next_session() -> None:
+    folder = Path(sockets_of_this_machine()["spark.python.unix.domain.socket.dir"])
+    shutil.move(folder, moved := folder.with_name(f"{folder.name}_moved"))
+    assert Path(sockets_of_this_machine()["spark.python.unix.domain.socket.dir"]).is_dir()
+    folder.rmdir()
+    shutil.move(moved, folder)
+
+
+@pytest.mark.parametrize("name", ["d" * LONGEST_FOLDER, "ü"])
+def test_no_socket_where_its_path_would_be_too_long_or_nothing_that_a_jvm_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    deep = tmp_path / name
     deep.mkdir()
     assert said_by_a_process(monkeypatch, deep) == ["False"]
 
