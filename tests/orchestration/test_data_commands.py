@@ -42,7 +42,9 @@ def test_a_draft_is_written_and_validates(table: Path, tmp_path: Path, monkeypat
     assert written.exit_code == 0, written.stderr
     assert written.stdout == ""
     assert read_settings(target).label == "sold"
-    Path(read_settings(target).lake).write_text("nobody writes into this")
+    lake = Path(read_settings(target).lake)
+    lake.parent.mkdir()
+    lake.write_text("nobody writes into this")
     said = fleet("validate", "--config", target)
     assert said.exit_code == 0, said.stderr
     assert "sales: valid" in said.stdout
