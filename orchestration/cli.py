@@ -121,7 +121,9 @@ def snapshots(config: Config = DEFAULT_CONFIG) -> None:
         from assets.raw.summary import snapshots as newest_snapshots
         from resources.lake import Lake
 
-        out.print(Text(newest_snapshots(Lake(uri=settings.lake)).fillna("").to_string(index=False)), soft_wrap=True)
+        found = newest_snapshots(Lake(uri=settings.lake))
+        shown = found.where(found.notna(), "").to_string(index=False) if len(found) else "no snapshot yet: fleet run"
+        out.print(Text(shown), soft_wrap=True)
 
 
 @_command

@@ -62,6 +62,7 @@ def told(home: House) -> dict[str, Result]:
         "score before": fleet(home, *score),
         "tune before": fleet(home, "tune"),
         "validate": fleet(home, "validate"),
+        "snapshots before": fleet(home, "snapshots"),
         "nobody": fleet(home, "run", "--segment", "shop 0|nobody"),
         "run": fleet(home, "run"),
         "score": fleet(home, *score),
@@ -98,6 +99,14 @@ BEFORE = {
 
 def test_the_status_before_the_first_run_is_zeros_and_nulls(told: dict[str, Result]) -> None:
     assert status(told["status before"]) == BEFORE
+
+
+@pytest.mark.filterwarnings("error::FutureWarning")
+def test_snapshots_are_listed_once_there_are_any(home: House, told: dict[str, Result]) -> None:
+    assert told["snapshots before"].stdout == "no snapshot yet: fleet run\n"
+    listed = fleet(home, "snapshots")
+    assert listed.exit_code == 0, listed.stderr
+    assert [line.split() for line in listed.stdout.splitlines()[1:]] == [["0", "192", "1", "1"]]
 
 
 def test_a_run_says_what_it_did(told: dict[str, Result]) -> None:
