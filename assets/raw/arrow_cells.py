@@ -93,11 +93,8 @@ def moments_in(texts: pa.Array, told: Mapping[str, int | None], patterned: bool)
     """
     filled = _truths(texts.is_valid())
     plain = np.zeros(len(texts), bool) if patterned else _truths(pc.match_substring_regex(texts, ISO_TIME))
-    try:
-        cast = pc.cast(pc.if_else(pa.array(plain), texts, None), pa.timestamp("us"))
-    except pa.ArrowInvalid:  # 30 February
-        plain = np.zeros(len(texts), bool)
-        cast = pa.nulls(len(texts), pa.timestamp("us"))
+    cast = _moments(pc.if_else(pa.array(plain), texts, None))
+    plain &= _truths(cast.is_valid())
     micros = cast.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False).copy()
     known, odd = plain, filled & ~plain
     for place in np.flatnonzero(odd):
@@ -106,6 +103,17 @@ def moments_in(texts: pa.Array, told: Mapping[str, int | None], patterned: bool)
             odd[place], moment = False, told[text]
             known[place], micros[place] = moment is not None, moment or 0
     return Moments(micros, known, odd)
+
+
+def _moments(texts: pa.Array) -> pa.Array:
+    """The time that each text is, null where there is no such time: 30 February."""
+    try:
+        return pc.cast(texts, pa.timestamp("us"))
+    except pa.ArrowInvalid:  # does not say which
+        if len(texts) == 1:
+            return pa.nulls(1, pa.timestamp("us"))
+        half = len(texts) // 2
+        return pa.concat_arrays([_moments(texts[:half]), _moments(texts[half:])])
 
 
 def _truths(found: pa.Array) -> Truths:

@@ -6,6 +6,7 @@ import codecs
 import csv
 import difflib
 import io
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,8 +111,8 @@ def _header(content: bytes, options: Mapping[str, str]) -> list[str]:
     encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
     text = content.decode(encoding, errors="replace")
     comment = options.get("comment")
-    lines = (
-        line for line in io.StringIO(text, newline="") if line.strip() and not (comment and line.startswith(comment))
+    lines = itertools.dropwhile(
+        lambda line: not line.strip() or (comment and line.startswith(comment)), io.StringIO(text, newline="")
     )
     quote = options["quote"]
     rows = csv.reader(

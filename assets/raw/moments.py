@@ -23,11 +23,13 @@ from assets.raw.broken import BrokenRules, broken_rules, rows_of
 from assets.raw.calendar import FIRST_SENSIBLE, LAST_SENSIBLE, MOST_PERIODS
 from assets.raw.description import Description, emptiest_first, emptiest_of, label_quantiles, sample_of
 from assets.raw.kinds import Told
+from assets.raw.not_text import NOT_TEXT, Place, not_text_in, refuse_not_text
 from assets.raw.parse import KEY, NOTED, REASONS, TIME, Kind, parse_rows
 from assets.raw.profile import Timeline
 from assets.raw.recipe import Recipe
 from assets.raw.segment_facts import Question, SegmentFacts, counts_of, facts_of, question_of
 from assets.raw.snapshot import ROWS_AT_ONCE, RawRows, Share, batches_of_share
+from assets.raw.source import FILE, ROW
 from assets.raw.typed import (
     FIRST_MICROS,
     LAST_MICROS,
@@ -81,7 +83,7 @@ def look_at_frame(raw: DataFrame, settings: Settings, kinds: dict[str, Kind], gi
         KEY,
         F.expr(f"if({sensible}, {TIME}, null)").alias(TIME),
         # rules that only count are looked at as well: one that fails on a row is to be known before anything is written
-        F.expr(f"size({REASONS}) = 0 and size({NOTED}) >= 0").alias("usable"),
+        F.expr(f"size({NOTED}) >= 0 and size({REASONS}) = 0").alias("usable"),
         F.expr(f"if(size({REASONS}) = 0, {quoted(settings.label)}, null)").alias("label"),
     )
 
@@ -89,16 +91,30 @@ def look_at_frame(raw: DataFrame, settings: Settings, kinds: dict[str, Kind], gi
         light_collections()
         portions = (rows.combine_chunks() for rows in in_portions(batches, ROWS_AT_ONCE))
         keyed = ((rows, keys_of([rows[KEY].combine_chunks()])) for rows in portions)
-        yield pa.RecordBatch.from_pylist([_handed_over(keyed, given)], LOOKED)
+        try:
+            line = _handed_over(keyed, given)
+        except UnicodeDecodeError:  # of a key: no other text is looked at here
+            line = _told_of(("fleet.yaml segment", "a column of it has text that is not in UTF-8"))
+        yield pa.RecordBatch.from_pylist([line], LOOKED)
 
     return _looked(moments.mapInArrow(handed, "file string, times string, rows long, told string").toArrow())
 
 
 def look_at(
-    spark: Spark, raw: RawRows, settings: Settings, reading: Reading, given: Exchange, say: Say | None = None
+    spark: Spark,
+    raw: RawRows,
+    settings: Settings,
+    reading: Reading,
+    given: Exchange,
+    with_rules: bool = True,
+    say: Say | None = None,
 ) -> Looked:
-    """The same of a plain table, whose rows workers read themselves."""
-    rules = broken_rules(spark, raw, settings, reading, given)
+    """The same of a plain table, whose rows workers read themselves; what rules refuse is usable without them.
+
+    Raises:
+        InputError: text is not in UTF-8.
+    """
+    rules = broken_rules(spark, raw, settings, reading, given) if with_rules else None
     work = partial(_looked_at, schema=raw.schema, reading=reading, label=settings.label, rules=rules, given=given)
     shares, total = raw.shares(), raw.rows
     return _looked(spread(spark, shares, work, LOOKED, short=True, what="looked at", total=total, unit="rows", say=say))
@@ -108,13 +124,17 @@ def first_told(raw: RawRows, reading: Reading) -> dict[str, Told]:
     """What the text columns of a plain table's first rows say."""
     batches = (batch for share in raw.shares() for batch in batches_of_share(share, raw.schema, reading.columns))
     first = next((batch for batch in batches if batch.num_rows), None)
-    return typed(first, reading).told if first is not None else {}
+    try:
+        return typed(first, reading).told if first is not None else {}
+    except NOT_TEXT:  # who looks at all rows says where
+        return {}
 
 
 def _looked(lines: pa.Table) -> Looked:
     told, odd, many = dict[str, Told](), set[str](), False
-    for line in lines["told"].to_pylist():
-        said = json.loads(line)
+    said_by_all = [json.loads(line) for line in lines["told"].to_pylist()]
+    refuse_not_text([said["not_text"] for said in said_by_all if "not_text" in said])
+    for said in said_by_all:
         told = _added(told, {column: Told(*counts) for column, counts in said["columns"].items()})
         many |= said["odd"] is None
         odd |= set(said["odd"] or [])
@@ -142,9 +162,20 @@ def _looked_at(
             yield _moments(found, refusing, label), found.keys
             first += batch.num_rows
 
-    line = _handed_over(portions(), given)
+    try:
+        line = _handed_over(portions(), given)
+    except NOT_TEXT:
+        place = not_text_in(batches_of_share(share, schema, [FILE, ROW, *reading.columns]))
+        if place is None:
+            raise
+        yield _told_of(place)
+        return
     said = {"columns": told, "odd": sorted(odd) if len(odd) <= MOST_ODD_TIMES else None}
     yield {**line, "told": json.dumps(said)}
+
+
+def _told_of(not_text: Place) -> dict[str, Any]:
+    return {"file": None, "times": None, "rows": 0, "told": json.dumps({"not_text": not_text})}
 
 
 def _handed_over(portions: Iterable[tuple[pa.Table, Keys]], given: Exchange) -> dict[str, Any]:

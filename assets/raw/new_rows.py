@@ -113,7 +113,7 @@ def write_new_rows(
         path: Target(f"{staging.uri}/{PART}={place.part}", place.kept_as, place.arrived)
         for path, place in places.items()
     }
-    plain = write_plain_csv(spark, near, settings, layouts_of(near, settings), targets, say)
+    plain = write_plain_csv(spark, near, settings, layouts_of(near, settings), fresh.columns, targets, say)
     rest = near.chosen(path for path in near.paths if path not in plain)
     if rest.paths:
         refuse_unreadable_text(rest, settings)

@@ -17,7 +17,9 @@ from assets.raw.snapshot import RawRows
 from assets.raw.typed import Reading
 from resources.exchange import Exchange
 from resources.lake import Lake
+from resources.problems import InputError
 from resources.settings import Settings
+from resources.spark import spark_errors
 from resources.spread import Say
 
 if TYPE_CHECKING:
@@ -63,25 +65,35 @@ def look_at_plain(
     """The moments of a plain table's rows, and how they were read; None if too many times are odd ones.
 
     What columns are is guessed from the first rows, and looked at anew if all of them say otherwise; so are the rows
-    if texts of times are among them that Spark has to be asked about.
+    if texts of times are among them that Spark has to be asked about. A rule that cannot be used, or fails on a row, is
+    the user's mistake only once it is certain what its columns are.
 
     Raises:
-        InputError: a label or time that never parses, or a rule of the contract that is none.
+        InputError: a label or time that never parses, text that is none, or a rule of the contract that is none.
     """
     types, told = spark_types(raw.schema), dict[str, int | None]()
     reading = Reading.of(settings, dict.fromkeys(columns_used(types, settings), "text"), {})
-    kinds = kinds_of(types, first_told(raw, reading), settings)
-    if rules := rules_of(settings):
-        refuse_unusable(rule_view(raw.frame(spark, settings), settings, kinds), rules)
+    mistakes: tuple[type[Exception], ...] = (InputError, *spark_errors())
+    kinds, certain, with_rules = kinds_of(types, first_told(raw, reading), settings), False, True
     while True:
         reading = Reading.of(settings, kinds, told)
-        looked = look_at(spark, raw, settings, reading, given, say)
+        try:
+            if with_rules and (rules := rules_of(settings)):
+                refuse_unusable(rule_view(raw.frame(spark, settings), settings, kinds), rules)
+            looked = look_at(spark, raw, settings, reading, given, with_rules, say)
+        except mistakes:
+            if certain or not with_rules:
+                raise
+            with_rules = False
+            continue
         if looked.odd is None:
             return None
         kinds = kinds_of(types, looked.told, settings)
         if kinds == reading.kinds and not looked.odd:
             refuse_unparsable(looked.told, settings)
-            return looked, reading
+            if with_rules:
+                return looked, reading
+            certain = with_rules = True
         told |= times_told(spark, looked.odd, settings)
 
 

@@ -64,12 +64,14 @@ def write_plain_csv(
     files: SourceFiles,
     settings: Settings,
     layouts: Sequence[Layout],
+    columns: Sequence[str],
     targets: Mapping[str, Target],
     say: Say | None,
 ) -> dict[str, str | None]:
     """Writes the rows of those CSV files that are plain as Parquet, each to its target; gives the file of each path.
 
-    The path of a file without rows has none; those that are not plain are not named.
+    `columns` are those that Spark sees in all files. The path of a file without rows has none; those that are not plain
+    are not named.
     """
     style = _style(files, settings)
     if style is None:
@@ -80,7 +82,8 @@ def write_plain_csv(
         PlainCsv(path, sizes[path], names, header, targets[path])
         for layout in layouts
         for names in [named_by_spark(layout.names)]
-        if len(set(names)) == len(names)  # or Spark would rename some
+        if len(set(names)) == len(names) and set(names) <= set(columns)  # or Spark calls some otherwise
+        if not any("\ufffd" in name for name in names)  # a header that is not in its encoding
         for path in layout.paths
     ]
     tasks.sort(key=lambda task: -task.size)
@@ -104,6 +107,7 @@ def _style(files: SourceFiles, settings: Settings) -> _Style | None:
         and len(separator) == len(quote) == 1
         and (separator + quote).isascii()
         and separator not in "\r\n\0" + quote
+        and quote > " "  # Spark takes all up to the blank for white space
         and options["escape"] == quote
         and encoding in KNOWN_ENCODINGS
     )

@@ -188,10 +188,22 @@ def _columns_of(view: DataFrame) -> str:
     return f"the row has: {', '.join(names[:20])}{' ...' if len(names) > 20 else ''}"
 
 
+def _sql_of(error: BaseException | None) -> set[str]:
+    """The pieces of SQL that an error, or one that led to it, was raised in."""
+    from pyspark.errors import PySparkException
+
+    found = set()
+    while error is not None:
+        if isinstance(error, PySparkException):
+            found |= {context.fragment() for context in error.getQueryContext() or []}
+        error = getattr(error, "_cause", None) or error.__cause__
+    return found - {""}
+
+
 def failed_at_work(error: Exception, rules: Iterable[Rule]) -> InputError | None:
     """The user's view of an error that a rule raised on some row, such as a division by zero; None if none did."""
-    said = str(error)
-    guilty = [rule for rule in rules if rule.holds.strip() in said]
+    said = _sql_of(error)
+    guilty = [rule for rule in rules if any(fragment in rule.holds for fragment in said)]
     if not guilty:
         return None
     remedy = (
