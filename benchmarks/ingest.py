@@ -43,12 +43,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--by-time", action="store_true", help="files hold some days each, of all segments")
     parser.add_argument("--expectations", type=int, default=0)
     parser.add_argument("--memory", default="4g", help="Spark's heap; it fills up before it is collected")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="fleet_ingest_"))
-    size = _write_table(folder / "in", given.rows // DAYS)
+    size = _write_table(folder / "in", given.rows // DAYS, given.by_time)
     spark = Spark(table=str(folder / "in"), memory=given.memory)
     spark.session().range(1).count()
     rows, contract = given.rows // DAYS * DAYS, _contract(given.expectations)
@@ -57,6 +58,7 @@ def main() -> None:
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores",
         "rows": rows,
+        "by time": given.by_time,
         "expectations": given.expectations,
         "MB of CSV": round(size / 1e6),
         "Spark's memory": given.memory,
@@ -67,15 +69,17 @@ def main() -> None:
     shutil.rmtree(folder)
 
 
-def _write_table(folder: Path, shops: int) -> int:
+def _write_table(folder: Path, shops: int, by_time: bool) -> int:
     folder.mkdir()
     days = pd.date_range("2024-01-01", periods=DAYS).astype(str)
-    for number, some in enumerate(np.array_split(np.arange(shops), FILES)):
+    for number, some in enumerate(np.array_split(np.arange(DAYS if by_time else shops), FILES)):
         draw = np.random.default_rng(number)
-        rows = len(some) * DAYS
+        shop, day = np.arange(shops) if by_time else some, some if by_time else np.arange(DAYS)
+        rows = len(shop) * len(day)
+        names = np.array([f"shop {each:06d}" for each in shop])
         table = pd.DataFrame({
-            "shop": np.repeat([f"shop {shop:06d}" for shop in some], DAYS),
-            "day": np.tile(days, len(some)),
+            "shop": np.tile(names, len(day)) if by_time else np.repeat(names, len(day)),
+            "day": np.repeat(days[day], len(shop)) if by_time else np.tile(days[day], len(shop)),
             "sold": draw.gamma(3, 20, rows).round(2),
             "price": draw.choice([1.0, 2.5, 3.75], rows),
             "promotion": draw.random(rows) < 0.1,
