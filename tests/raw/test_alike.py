@@ -140,12 +140,6 @@ def test_a_header_with_a_blank_line_in_it(spark: Spark, make_fleet: MakeFleet, a
     assert alike({"a.csv": content}, features={"known_ahead": ["pr\n\nice"]})["valid"] == 120  # type: ignore[call-overload]
 
 
-def test_a_quote_that_spark_takes_for_white_space_is_left_to_it(alike: Callable[..., Said]) -> None:
-    content = csv(note="é").replace("é".encode(), b"\x02\x02\x02\x1a\x02", 3)
-    source = {"path": "in", "format": "csv", "options": {"quote": "\x02"}}
-    alike({"a.csv": content}, source=source, features={"known_ahead": ["note"]})
-
-
 def not_utf8(column: str, cell: bytes) -> bytes:
     table = pa.Table.from_pandas(daily_sales(shops=3, days=40).assign(temp="3", n=1.0), preserve_index=False)
     cells = [cell if row == 5 else str(text).encode() for row, text in enumerate(table[column].to_pylist())]

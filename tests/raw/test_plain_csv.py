@@ -12,7 +12,7 @@ import pytest
 
 from assets.raw import new_rows
 from assets.raw.ingest import ingest
-from assets.raw.plain_csv import PlainCsv, Target, _Style, _written
+from assets.raw.plain_csv import PlainCsv, Target, _Style, _style, _written
 from assets.raw.read import read_source
 from assets.raw.snapshot import RAW
 from assets.raw.source import CORRUPT, FILE, ROW, find_files
@@ -129,6 +129,14 @@ def test_who_reads_which_options(
     assert by_workers is plain
     assert len(found) == 180
     assert options.get("escape") or set(found["note"]) == {'Köln, "Süd"'}
+
+
+@pytest.mark.parametrize(("quote", "known"), [("'", True), ("|", True), ("\x02", False), ("\t", False)])
+def test_a_quote_that_spark_takes_for_white_space_is_left_to_it(make_fleet: MakeFleet, quote: str, known: bool) -> None:
+    source = {"path": "a.csv", "options": {"quote": quote}}
+    fleet = make_fleet(None, source=source)
+    daily_sales().to_csv(fleet.folder / "a.csv", index=False)
+    assert (_style(find_files(fleet.settings), fleet.settings) is not None) is known
 
 
 def test_hostile_cells_come_back_letter_by_letter(
