@@ -133,7 +133,7 @@ def test_who_reads_which_options(
 
 @pytest.mark.parametrize(("quote", "known"), [("'", True), ("|", True), ("\x02", False), ("\t", False)])
 def test_a_quote_that_spark_takes_for_white_space_is_left_to_it(make_fleet: MakeFleet, quote: str, known: bool) -> None:
-    source = {"path": "a.csv", "options": {"quote": quote}}
+    source = {"path": "a.csv", "options": {"quote": quote, "escape": quote}}
     fleet = make_fleet(None, source=source)
     daily_sales().to_csv(fleet.folder / "a.csv", index=False)
     assert (_style(find_files(fleet.settings), fleet.settings) is not None) is known
