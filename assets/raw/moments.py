@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +60,7 @@ COUNTED = pa.schema([(name, pa.string()) for name in ("counts", "described", "sa
 SAMPLE = pa.schema([("span", pa.int32()), ("label", pa.float64())])
 TIMES = {"time": pa.timestamp("us"), "rows": pa.int64(), "labels": pa.int64()}
 NOTHING = Told(0, 0, 0, 0)
+FIRST_ROWS = 1 << 15  # that the driver looks at, which is a guess and not the work
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ def look_at(
 
 def first_told(raw: RawRows, reading: Reading) -> dict[str, Told]:
     """What the text columns of a plain table's first rows say."""
-    batches = (batch for share in raw.shares() for batch in batches_of_share(share, raw.schema, reading.columns))
+    shares = raw.shares()
+    batches = chain.from_iterable(batches_of_share(each, raw.schema, reading.columns, FIRST_ROWS) for each in shares)
     first = next((batch for batch in batches if batch.num_rows), None)
     try:
         return typed(first, reading).told if first is not None else {}

@@ -112,13 +112,18 @@ def rows_at_once(columns: int) -> int:
     return max(FEWEST_AT_ONCE, min(ROWS_AT_ONCE, CELLS_AT_ONCE // max(columns, 1)))
 
 
-def batches_of_share(share: Share, schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def batches_of_share(
+    share: Share, schema: pa.Schema, columns: Sequence[str], at_once: int = ROWS_AT_ONCE
+) -> Iterator[pa.RecordBatch]:
     """Rows of a share with some columns, text as dictionaries; columns that a file lacks are null."""
+    names = list(dict.fromkeys(columns))
     for piece in share.pieces:
-        yield from _batches_of_piece(piece, schema, list(dict.fromkeys(columns)))
+        yield from _batches_of_piece(piece, schema, names, min(at_once, rows_at_once(len(names))))
 
 
-def _batches_of_piece(piece: Piece, schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _batches_of_piece(
+    piece: Piece, schema: pa.Schema, columns: Sequence[str], at_once: int
+) -> Iterator[pa.RecordBatch]:
     import pyarrow.parquet as pq
 
     system, path = filesystem(piece.file)
@@ -131,7 +136,7 @@ def _batches_of_piece(piece: Piece, schema: pa.Schema, columns: Sequence[str]) -
         groups = range(metadata.num_row_groups)
         own = groups[len(groups) * piece.number // piece.of : len(groups) * (piece.number + 1) // piece.of]
         for batch in parquet.iter_batches(
-            rows_at_once(len(wanted)), row_groups=list(own), columns=[f.name for f in held], use_threads=False
+            at_once, row_groups=list(own), columns=[f.name for f in held], use_threads=False
         ):
             yield _shaped(batch, wanted)
 
