@@ -214,17 +214,11 @@ def _digests(lake: Lake, name: str, kept: AbstractSet[int]) -> tuple[set[str], s
 def _leftovers(lake: Lake, settings: Settings, old: Test) -> Part:
     """What commands that died left in folders that live as long as they do."""
     found = [file for file in files_under(lake.path(SHARED)) if old(file)]
-    for root, beginnings in ((lake.root, PASSING), *((root, (EXCHANGE,)) for root in _handed_over_in(lake, settings))):
+    for root, beginnings in {exchanged_in(lake.root, Spark.of(settings)): (EXCHANGE,), lake.root: PASSING}.items():
         for name in folders_in(root):
             files = files_under(f"{root}/{name}") if name.startswith(beginnings) else []
             found += files if all(old(file) for file in files) else []
     return Part("leftovers", tuple(found))
-
-
-def _handed_over_in(lake: Lake, settings: Settings) -> list[str]:
-    """Folders beside the lake in which runs hand rows over."""
-    root = exchanged_in(lake.root, Spark.of(settings))
-    return [root] if root != lake.root else []
 
 
 def _refuse_missing(name: str, needed: set[str], there: list[StoredFile]) -> None:
@@ -237,7 +231,6 @@ def _remove_empty_folders(lake: Lake, removed: Iterable[str]) -> None:
     """Folders that held only what was removed; those that every lake has stay."""
     folders: set[Path] = set()
     for uri in filter(is_local, removed):
-        passing = [folder for folder in Path(uri).parents if folder.name.startswith(PASSING)]
-        inside = [folder for folder in Path(uri).parents if Path(lake.root) in folder.parent.parents]
-        folders |= {*passing, *inside}
+        parents = Path(uri).parents
+        folders |= {f for f in parents if f.name.startswith(PASSING) or Path(lake.root) in f.parent.parents}
     remove_empty(sorted(folders, key=lambda folder: len(folder.parts), reverse=True))

@@ -10,14 +10,14 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from resources.files import filesystem, make_folder, missing_folders, remove, remove_empty
+from resources.files import discard, filesystem, make_folder, missing_folders
 from resources.location import is_local
 
 if TYPE_CHECKING:
@@ -107,10 +107,7 @@ def exchange(root: str, parts: int) -> Iterator[Exchange]:
     try:
         yield made
     finally:
-        # a task that goes on after another failed may still write, and its files must not hide what failed
-        with suppress(OSError):
-            remove(made.folder)
-            remove_empty(new_folders)
+        discard(made.folder, new_folders)
 
 
 def exchanged_in(lake: str, spark: Spark) -> str:

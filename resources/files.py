@@ -6,7 +6,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -165,6 +165,16 @@ def remove(uri: str) -> None:
     system, path = filesystem(uri)
     if system.get_file_info(path).type == pafs.FileType.Directory:
         system.delete_dir(path)
+
+
+def discard(uri: str, made_for_it: Iterable[Path]) -> None:
+    """Deletes a folder of work that is over, and those above it that were made for it; what cannot be, a prune removes.
+
+    A task that goes on after another failed may still write, and its files must not hide what failed.
+    """
+    with suppress(OSError):
+        remove(uri)
+        remove_empty(made_for_it)
 
 
 def make_folder(uri: str) -> None:

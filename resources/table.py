@@ -10,12 +10,12 @@ import json
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
-from resources.files import filesystem, is_hidden, missing_folders, remove, remove_empty, storage_options
+from resources.files import discard, filesystem, is_hidden, missing_folders, storage_options
 from resources.problems import InputError, Problem
 
 if TYPE_CHECKING:
@@ -140,9 +140,7 @@ class Table:
             yield staging
         except BaseException:
             if not any(f"/{staging.folder}/" in file for file in self.files()):
-                with suppress(OSError):  # a task may still write, and its files must not hide what failed
-                    remove(staging.uri)
-                    remove_empty(new_folders)
+                discard(staging.uri, new_folders)
             raise
 
     def commit(

@@ -14,9 +14,7 @@ from assets.features.contract import BUCKET
 from assets.raw.parse import KEY, PERIOD
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Places = NDArray[np.int64]
+    from assets.raw.arrow_cells import Places
 
 
 @dataclass(frozen=True)

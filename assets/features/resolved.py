@@ -15,8 +15,7 @@ from assets.raw.split import HASH, ROWS_A_CLASS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Places = NDArray[np.int64]
-    Truths = NDArray[np.bool_]
+    from assets.raw.arrow_cells import Places, Truths
 
 SUPERSEDED, DUPLICATE = "superseded", "duplicate"
 

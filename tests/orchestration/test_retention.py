@@ -309,6 +309,25 @@ def test_leftovers_go_once_they_are_a_day_old(own: House, file: str) -> None:
     assert plan(own, 100).parts == ()
 
 
+def test_rows_that_were_left_beside_a_bucket_go_too(
+    own: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestration.retention.exchanged_in", lambda *_: str(tmp_path / "aside"))
+    left, others = (
+        tmp_path / "aside" / "fleet-exchange-dead" / "part.arrow",
+        tmp_path / "aside" / "brought-mine" / "part.parquet",
+    )
+    yesterday = time.time() - 25 * 3600
+    for file in (left, others):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"left")
+        os.utime(file, (yesterday, yesterday))
+    asked = plan(own, 100)
+    assert [f.uri for part in asked.parts for f in part.files] == [str(left)]
+    carry_out(own.lake, asked)
+    assert [path.name for path in (tmp_path / "aside").iterdir()] == ["brought-mine"]
+
+
 def test_models_that_a_run_has_left_stay_for_the_next(own: House) -> None:
     shard = own.folder / "lake" / "boosters" / "00000" / f"{time.time_ns():020d}-dead.parquet"
     shard.parent.mkdir(parents=True, exist_ok=True)

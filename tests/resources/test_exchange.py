@@ -82,7 +82,7 @@ def test_what_cannot_be_removed_hides_nothing_that_went_wrong(tmp_path: Path, mo
     def busy(uri: str) -> None:
         raise OSError(f"Cannot delete directory {uri}")
 
-    monkeypatch.setattr("resources.exchange.remove", busy)
+    monkeypatch.setattr("resources.files.remove", busy)
     with pytest.raises(ValueError, match="what went wrong"), exchange(str(tmp_path), 2):
         raise ValueError("what went wrong")
     with exchange(str(tmp_path), 2) as given_over:
